@@ -1,0 +1,1 @@
+"""What every other area stands on."""

@@ -1,0 +1,1 @@
+"""Reading, tokenising, packing and splitting the user's data."""

@@ -1,0 +1,1 @@
+"""Sampling settings, logits processors, drawing, beam search."""
