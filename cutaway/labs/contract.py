@@ -17,8 +17,8 @@ A lab file defines one `LAB = Lab(...)`. It measures with the product's own comp
         draw=draw,
     )
 
-The verdict is computed (`verdict`): *refuted* when a check of the claim fails, else *qualified* when a check of a stated limit
-holds, else *supported*. `expected` is what we found when the lab was written; the report puts the two side by side.
+The verdict is computed (`verdict`): *refuted* when a check of the claim fails, else *qualified* when a check of a
+stated limit holds, else *supported*. `expected` is what we found when the lab was written; the report shows both.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Verdict = Literal["supported", "qualified", "refuted"]
 Number = float | int | bool | str | list["Number"]
 Numbers = Mapping[str, Number]
-"""Flat names to numbers or (nested) lists of numbers; strings label axes. The units stand in the names (`_ms`, `_bits`)."""
+"""Flat names to numbers or (nested) lists of numbers; strings label axes. Units stand in the names (`_ms`, `_bits`)."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     report = run_labs([12, 25], out=Path("labs-out"), quick=True)
 
-The folder holds, per lab, `labNN.json`, `labNN.png` and `labNN.svg`, and `report.json` with the records of all of them; a lab
-that is run again replaces its own record and leaves the others.
+The folder holds, per lab, `labNN.json`, `labNN.png` and `labNN.svg`, and `report.json` with the records of all of
+them; a lab that is run again replaces its own record and leaves the others.
 """
 
 import json
