@@ -1,0 +1,30 @@
+"""Masks: boolean, true where a query may attend. B batch, T query positions, S key positions."""
+
+import torch
+from torch import Tensor
+
+
+def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
+    """T × S: the queries are the last T of S positions, and each sees itself and what came before."""
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def segment_mask(segments_BT: Tensor) -> Tensor:
+    """B × 1 × T × T: causal, and only inside the same document of a packed row; segment 0 is padding.
+
+    Padding attends to padding, so that no row of the softmax is empty; nothing supervised reads it.
+    """
+    same = segments_BT[:, :, None] == segments_BT[:, None, :]
+    return (same & causal_mask(segments_BT.shape[1], segments_BT.shape[1], segments_BT.device))[:, None]
+
+
+def padding_mask(lengths_B: Tensor, S: int) -> Tensor:
+    """B × 1 × 1 × S: keys before each row's length; for encoders."""
+    return (torch.arange(S, device=lengths_B.device)[None] < lengths_B[:, None])[:, None, None]
+
+
+def sliding_window(mask: Tensor, window: int) -> Tensor:
+    """Narrow a mask whose queries are the last T of S positions: a query sees the `window` positions that end in itself."""
+    T, S = mask.shape[-2:]
+    distance = torch.arange(S - T, S, device=mask.device)[:, None] - torch.arange(S, device=mask.device)[None]
+    return mask & (distance < window)
