@@ -1,0 +1,169 @@
+"""GGUF files of the Llama family: weights, tokeniser and chat template in one file.
+
+Quantised tensors are dequantised one at a time, straight into the number format asked for. llama.cpp stores the rows of q and k in
+the order of its interleaved rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf import GGUFReader
+from gguf.quants import dequantize
+from torch import Tensor, nn
+
+from cutaway.core.config import make_config
+from cutaway.core.errors import CheckpointError, near_matches
+from cutaway.models import llama
+from cutaway.models.huggingface import fill
+
+_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
+_NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def open_gguf(path: Path) -> GGUFReader:
+    """Map the file into memory and read its header."""
+    try:
+        return GGUFReader(path)
+    except FileNotFoundError:
+        raise CheckpointError("no such file", field="model", value=str(path)) from None
+    except Exception as err:  # the reader trips over bad bytes in many ways
+        raise CheckpointError(f"is not a whole GGUF file: {err}", field="model", value=str(path)) from None
+
+
+def metadata(reader: GGUFReader) -> dict[str, Any]:
+    """The file's key-value pairs as plain Python values."""
+    return {name: field.contents() for name, field in reader.fields.items()}
+
+
+def config_from_gguf(
+    values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], source: str
+) -> llama.LlamaConfig:
+    """The model's shape.
+
+    Args:
+        values: the file's metadata.
+        tensors: name to shape (rows first) of its tensors.
+    """
+    kind = values.get("general.architecture")
+    if kind not in _ARCHITECTURES:
+        raise CheckpointError(
+            "unsupported", field="general.architecture", value=kind, hint=near_matches(str(kind), _ARCHITECTURES)
+        )
+
+    def get(name: str, default: Any = None) -> Any:
+        value = values.get(f"{kind}.{name}", default)
+        if value is None:
+            raise CheckpointError(f"the metadata lacks {kind}.{name}", field="model", value=source)
+        return value
+
+    heads, width = get("attention.head_count"), get("embedding_length")
+    if "token_embd.weight" not in tensors:
+        raise CheckpointError("the file lacks token_embd.weight", field="model", value=source)
+    return make_config(
+        llama.LlamaConfig,
+        {
+            "model_type": _ARCHITECTURES[kind],
+            "vocab_size": tensors["token_embd.weight"][0],
+            "hidden_size": width,
+            "intermediate_size": get("feed_forward_length"),
+            "num_hidden_layers": get("block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": get("attention.head_count_kv", heads),
+            "head_dim": get("attention.key_length", width // heads),
+            "max_position_embeddings": get("context_length"),
+            # Stored as float32; the shortest decimal that rounds to it is what the author wrote.
+            "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.7g}"),
+            "rope_theta": float(f"{get('rope.freq_base', 10_000.0):.7g}"),
+            "rope_scaling": _scaling(get, "rope_freqs.weight" in tensors),
+            "attention_bias": "blk.0.attn_q.bias" in tensors,
+            "attention_output_bias": "blk.0.attn_output.bias" in tensors,
+            "tie_word_embeddings": "output.weight" not in tensors,
+        },
+    )
+
+
+def load_gguf(reader: GGUFReader, dtype: torch.dtype, device: torch.device, source: str) -> nn.Module:
+    """The model of an open file, in `dtype` on `device`."""
+    shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
+    config = config_from_gguf(metadata_without_arrays(reader), shapes, source)
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for tensor in reader.tensors:
+            if tensor.name != "rope_freqs.weight":
+                values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+                yield _rename(tensor.name), _half_split(tensor.name, values, config)
+
+    model = fill(llama.build, config, tensors(), dtype, device, source)
+    _check_rope(reader, config, source)
+    return model
+
+
+def metadata_without_arrays(reader: GGUFReader) -> dict[str, Any]:
+    """The metadata but for its long arrays (the vocabulary), which take seconds to turn into Python objects."""
+    return {name: field.contents() for name, field in reader.fields.items() if len(field.data) <= 1}
+
+
+def _rename(name: str) -> str:
+    stem, _, ending = name.rpartition(".")
+    if stem.startswith("blk."):
+        _, layer, part = stem.split(".", 2)
+        return f"model.layers.{layer}.{_NAMES.get(part, part)}.{ending}"
+    return f"{_NAMES.get(stem, stem)}.{ending}"
+
+
+def _half_split(name: str, tensor: Tensor, config: llama.LlamaConfig) -> Tensor:
+    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
+    if heads is None or config.model_type != "llama":
+        return tensor
+    return tensor.view(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+
+
+def _scaling(get: Any, has_factors: bool) -> dict[str, Any]:
+    """llama.cpp writes linear and yarn scaling by name, and Llama 3's as a tensor of divisors."""
+    kind = get("rope.scaling.type", "none")
+    if has_factors:
+        # The tensor holds the result; the published Llama 3.x models share these settings, and `_check_rope` compares.
+        return {
+            "rope_type": "llama3",
+            "factor": get("rope.scaling.factor", 8.0),
+            "original_max_position_embeddings": get("rope.scaling.original_context_length", 8192),
+        }
+    if kind == "none":
+        return {}
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": get("rope.scaling.factor")}
+    if kind == "yarn":
+        original = get("rope.scaling.original_context_length")
+        return {"rope_type": "yarn", "factor": get("rope.scaling.factor"), "original_max_position_embeddings": original}
+    raise CheckpointError("unsupported", field="rope.scaling.type", value=kind, hint="known: none, linear, yarn")
+
+
+def _check_rope(reader: GGUFReader, config: llama.LlamaConfig, source: str) -> None:
+    """The divisors in the file must be those that our configuration gives."""
+    stored = next((tensor for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
+    if stored is None:
+        return
+    ours, _ = llama.rope_frequencies(
+        config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings
+    )
+    plain, _ = llama.rope_frequencies(
+        config.head_dim, config.rope_theta, llama.RopeScaling(), config.max_position_embeddings
+    )
+    theirs = torch.from_numpy(dequantize(stored.data, stored.tensor_type).copy())
+    if not torch.allclose(plain / ours, theirs, rtol=1e-3):
+        raise CheckpointError("its rotary factors are not those of a known scaling", field="rope_freqs", value=source)

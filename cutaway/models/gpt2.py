@@ -1,0 +1,214 @@
+"""GPT-2 (Radford et al. 2019): pre-norm decoder with LayerNorm, learned positions, biases and GELU.
+
+Modules are named like the Hugging Face checkpoint's tensors. That checkpoint stores projections transposed (`Conv1D`); here they
+are ordinary `nn.Linear`s, and `from_hf_tensors` / `to_hf_tensors` turn them.
+
+Shapes: B batch, T positions, S key positions, D model width, H heads, K head width, V vocabulary.
+"""
+
+import math
+import re
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cutaway.core.config import Config
+from cutaway.core.errors import CheckpointError
+from cutaway.nn.attention import Attend
+from cutaway.nn.cache import KVCache
+
+MODEL_TYPES = ("gpt2",)
+_TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
+
+
+class GPT2Config(Config):
+    """The shape of a model; field names are those of `config.json`."""
+
+    model_type: Literal["gpt2"] = "gpt2"
+    vocab_size: int = Field(50257, gt=0)
+    n_positions: int = Field(1024, gt=0, description="context, in tokens")
+    n_embd: int = Field(768, gt=0)
+    n_layer: int = Field(12, gt=0)
+    n_head: int = Field(12, gt=0)
+    n_inner: int | None = Field(None, description="feed-forward width; None: 4 · n_embd")
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    embd_pdrop: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings, in training")
+    resid_pdrop: float = Field(0.0, ge=0, lt=1, description="dropout on what each sub-layer adds, in training")
+    tie_word_embeddings: bool = True
+    attention: str = Field("sdpa", description="backend: sdpa, reference or tiled")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "GPT2Config":
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+        return self
+
+
+class Attention(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.H, self.K = config.n_head, config.n_embd // config.n_head
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.attend = Attend(self.K**-0.5, config.attention)
+
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
+        B, T, D = x_BTD.shape
+        q, k, v = (part.view(B, T, self.H, self.K).transpose(1, 2) for part in self.c_attn(x_BTD).split(D, dim=-1))
+        if cache is not None:
+            k, v = cache.write(layer, k, v)
+        return self.c_proj(self.attend(q, k, v, mask).transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        inner = config.n_inner or 4 * config.n_embd
+        self.c_fc = nn.Linear(config.n_embd, inner)
+        self.c_proj = nn.Linear(inner, config.n_embd)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.c_proj(functional.gelu(self.c_fc(x_BTD), approximate="tanh"))
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPT2Config, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.resid_pdrop)
+
+    def forward(self, x_BTD: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
+        x_BTD = x_BTD + self.dropout(self.attn(self.ln_1(x_BTD), mask, cache, self.layer))
+        return x_BTD + self.dropout(self.mlp(self.ln_2(x_BTD)))
+
+
+class Trunk(nn.Module):
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+
+class GPT2(nn.Module):
+    """A GPT-2-style decoder with random weights; `models.load` fills it from a checkpoint."""
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.config = config
+        self.transformer = Trunk(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.tie()
+        self.apply(self._initialise)
+        for name, weight in self.named_parameters():
+            if name.endswith(
+                "c_proj.weight"
+            ):  # what enters the residual stream, scaled by its depth (paper, section 2.3)
+                nn.init.normal_(weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
+
+    def tie(self) -> None:
+        """Share the embedding with the output head, where the configuration says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.transformer.wte.weight
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers, in order."""
+        return self.transformer.h
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The token embedding."""
+        return self.transformer.wte
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the output head."""
+        return self.transformer.ln_f
+
+    @property
+    def context(self) -> int:
+        """The most positions the model was made for."""
+        return self.config.n_positions
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache in the model's number format, for `batch` rows of up to `capacity` positions."""
+        c, weight = self.config, self.transformer.wte.weight
+        return KVCache(c.n_layer, batch, c.n_head, c.n_embd // c.n_head, capacity, weight.dtype, weight.device)
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        mask_BTS: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Final hidden states, B × T × D, after the last norm. Arguments as in `llama.Llama.forward`."""
+        T = ids_BT.shape[1]
+        if positions_BT is None:
+            positions_BT = cache.positions(T) if cache is not None else torch.arange(T, device=ids_BT.device)[None]
+        mask = cache.mask(T) if mask_BTS is None and cache is not None else mask_BTS
+        mask = mask[:, None] if mask is not None and mask.dim() == 3 else mask
+        x_BTD = self.transformer.drop(self.transformer.wte(ids_BT) + self.transformer.wpe(positions_BT))
+        for block in self.transformer.h:
+            x_BTD = block(x_BTD, mask, cache)
+        if cache is not None:
+            cache.advance(T)
+        return self.transformer.ln_f(x_BTD)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """The output head: … × D to … × V."""
+        return self.lm_head(h)
+
+
+def config_from_hf(values: dict[str, Any]) -> GPT2Config:
+    """Read the `config.json` of a Hugging Face folder."""
+    if values.get("activation_function", "gelu_new") != "gelu_new":
+        raise CheckpointError(
+            "only gelu_new is supported", field="activation_function", value=values["activation_function"]
+        )
+    known = {
+        name: values[name] for name in GPT2Config.model_fields if values.get(name) is not None and name != "attention"
+    }
+    return GPT2Config.model_validate(known)
+
+
+def config_to_hf(config: GPT2Config) -> dict[str, Any]:
+    """The `config.json` that transformers reads."""
+    values = config.model_dump(exclude={"attention"})
+    return {"architectures": ["GPT2LMHeadModel"], **values, "activation_function": "gelu_new"}
+
+
+def from_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor] | None:
+    """Our name and tensor for one of the checkpoint's; None for the stored causal masks. The original release has no prefix."""
+    name = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+    if name.endswith((".attn.bias", ".attn.masked_bias")):
+        return None
+    return name, tensor.T if _TRANSPOSED.search(name) else tensor
+
+
+def to_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """The checkpoint's name and tensor for one of ours."""
+    return name, tensor.T if _TRANSPOSED.search(name) else tensor
+
+
+def build(config: GPT2Config) -> GPT2:
+    """A fresh model."""
+    return GPT2(config)

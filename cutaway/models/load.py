@@ -1,0 +1,77 @@
+"""One way in: a folder, a `.gguf` file or the name of a packaged model becomes a model with its tokeniser."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutaway.core.device import pick_device, pick_dtype
+from cutaway.core.errors import CheckpointError, near_matches
+from cutaway.models.gguf import load_gguf, metadata, open_gguf
+from cutaway.models.huggingface import PICKLES, check_tokenizer, load_model, refuse_pickle
+from cutaway.models.packaged import PACKAGED, packaged_path
+from cutaway.text.gguf import tokenizer_from_gguf
+from cutaway.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what it needs to run.
+
+    Args:
+        model: the network, in evaluation mode.
+        tokenizer: the tokeniser that belongs to it.
+        name: what the user calls it (the server's model name).
+        source: where it came from.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    name: str
+    source: Path
+
+
+def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+    """Load a model and its tokeniser.
+
+    Args:
+        spec: a Hugging Face folder, a `.gguf` file, or the name of a packaged model (`packaged.PACKAGED`).
+        dtype: auto, float32, bfloat16 or float16.
+        device: auto, cpu, cuda …
+
+    Raises:
+        CheckpointError: what is wrong with the files, by name.
+    """
+    path = find(spec)
+    target = pick_device(device)
+    number = pick_dtype(dtype, target)
+    if path.is_dir():
+        model = load_model(path, number, target)
+        tokenizer = Tokenizer.load(path)
+    else:
+        reader = open_gguf(path)
+        model = load_gguf(reader, number, target, str(path))
+        tokenizer = tokenizer_from_gguf(metadata(reader))
+    check_tokenizer(tokenizer, model, str(path))
+    return Loaded(model, tokenizer, str(spec) if str(spec) in PACKAGED else path.stem, path)
+
+
+def find(spec: str | Path) -> Path:
+    """The path behind a model's name; no hub is ever asked."""
+    text, path = str(spec), Path(spec).expanduser()
+    if text in PACKAGED and not path.exists():
+        found = packaged_path(text)
+        if found is None:
+            raise CheckpointError(
+                "its package is not installed", field="model", value=text, hint=f"pip: {PACKAGED[text][0]}"
+            )
+        return found
+    if path.suffix in PICKLES and path.exists():
+        raise refuse_pickle(path)
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    if path.is_file():
+        raise CheckpointError("is neither a folder nor a .gguf file", field="model", value=text)
+    hint = near_matches(text, PACKAGED)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        hint = "no model is fetched from a hub: give a folder or a .gguf file; " + hint
+    raise CheckpointError("no such folder, file or packaged model", field="model", value=text, hint=hint)
