@@ -1,7 +1,7 @@
 """GGUF files of the Llama family: weights, tokeniser and chat template in one file.
 
-Quantised tensors are dequantised one at a time, straight into the number format asked for. llama.cpp stores the rows of q and k in
-the order of its interleaved rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
+Quantised tensors are dequantised one at a time, straight into the number format asked for. llama.cpp stores the rows of q and k
+in the order of its interleaved rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
 """
 
 from collections.abc import Iterator, Mapping
