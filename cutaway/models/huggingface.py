@@ -164,8 +164,9 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
         values.update(ids)
         tokenizer.save(folder)
         if hasattr(model, "logits"):
-            known = {name: id for name, id in ids.items() if id is not None}
-            known.update({"eos_token_id": sorted(tokenizer.end_ids)} if tokenizer.end_ids else {})
+            known: dict[str, Any] = {name: id for name, id in ids.items() if id is not None}
+            if tokenizer.end_ids:
+                known["eos_token_id"] = sorted(tokenizer.end_ids)
             write_text(folder / "generation_config.json", json.dumps(known, indent=2))
     write_text(folder / "config.json", json.dumps(values, indent=2))
 

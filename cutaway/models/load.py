@@ -10,6 +10,7 @@ from cutaway.models.gguf import load_gguf, metadata, open_gguf
 from cutaway.models.huggingface import PICKLES, check_tokenizer, load_model, refuse_pickle
 from cutaway.models.packaged import PACKAGED, packaged_path
 from cutaway.text.gguf import tokenizer_from_gguf
+from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
 
 
@@ -46,7 +47,7 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
     number = pick_dtype(dtype, target)
     if path.is_dir():
         model = load_model(path, number, target)
-        tokenizer = Tokenizer.load(path)
+        tokenizer = load_tokenizer(path)
     else:
         reader = open_gguf(path)
         model = load_gguf(reader, number, target, str(path))
