@@ -1,0 +1,158 @@
+"""Cross-entropy of next-token prediction, from logits and fused with the output head.
+
+Per supervised position, with logits x, target t, lse = log Σ exp x, smoothing ε (Szegedy et al. 2016, section 7) and z-loss
+weight ζ (Chowdhery et al. 2022, section 5):
+
+    loss   = lse − (1 − ε) x_t − ε mean(x) + ζ lse²
+    ∂/∂x_v = p_v (1 + 2 ζ lse) − (1 − ε) [v = t] − ε / V
+
+Both functions return the *sum* over supervised positions; who calls divides by the number that fits (the loop: all supervised
+tokens of a step). N positions, D model width, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORED = -100
+"""The target of a position that is not supervised (PyTorch's convention)."""
+
+_CHUNK_ELEMENTS = 2**22  # logits held at a time: 16 MB in float32, which a large cache still holds
+
+
+def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
+    """The summed loss from logits that exist already; computed in float32 or wider.
+
+    Args:
+        targets_N: token ids; `IGNORED` where nothing is supervised.
+        z_loss: ζ, the weight of lse², which keeps logits from drifting.
+        label_smoothing: ε, the share of the target's probability that is spread over the vocabulary.
+    """
+    supervised = targets_N != IGNORED
+    logits_NV, targets_N = logits_NV[supervised], targets_N[supervised]
+    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+    lse_N = logits_NV.logsumexp(-1)
+    target_N = logits_NV.gather(-1, targets_N[:, None])[:, 0]
+    loss_N = lse_N - (1 - label_smoothing) * target_N
+    if label_smoothing:
+        loss_N = loss_N - label_smoothing * logits_NV.mean(-1)
+    if z_loss:
+        loss_N = loss_N + z_loss * lse_N.square()
+    return loss_N.sum()
+
+
+def linear_cross_entropy(
+    h_ND: Tensor,
+    weight_VD: Tensor,
+    bias_V: Tensor | None,
+    targets_N: Tensor,
+    *,
+    chunk: int | None = None,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`cross_entropy(h @ weight.T + bias, targets)` that never holds more than `chunk` × V logits.
+
+    The gradients are computed in the forward pass, while a chunk's logits are there (the idea of Hsu et al. 2024, Liger
+    Kernel); positions that are not supervised cost nothing. Under autocast the products run in autocast's format, the
+    softmax in float32, and the weight's gradient is summed in the weight's own format.
+
+    Args:
+        chunk: positions at a time; by default as many as keep the logits inside a large cache.
+    """
+    supervised = targets_N != IGNORED
+    if not bool(supervised.all()):
+        h_ND, targets_N = h_ND[supervised], targets_N[supervised]
+    chunk = chunk or max(_CHUNK_ELEMENTS // weight_VD.shape[0], 64)
+    return _LinearCrossEntropy.apply(
+        h_ND, weight_VD, bias_V, targets_N, chunk, z_loss, label_smoothing, torch.is_grad_enabled()
+    )  # type: ignore[no-untyped-call]
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Forward computes the loss and, chunk by chunk, the gradients; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        chunk: int,
+        z_loss: float,
+        label_smoothing: float,
+        training: bool,
+    ) -> Tensor:
+        wants_h, wants_weight, wants_bias = (training and wanted for wanted in ctx.needs_input_grad[:3])
+        kind = h_ND.device.type
+        number = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
+        wide = torch.promote_types(number, torch.float32)
+        matrix_VD = weight_VD.to(number)
+        grad_h = torch.empty_like(h_ND) if wants_h else None
+        grad_weight = torch.zeros_like(weight_VD) if wants_weight else None
+        grad_bias = torch.zeros_like(bias_V) if wants_bias and bias_V is not None else None
+        total = torch.zeros((), dtype=wide, device=h_ND.device)
+        with torch.autocast(kind, enabled=False):
+            for start in range(0, h_ND.shape[0], chunk):
+                rows = slice(start, start + chunk)
+                h_CD, targets_C1 = h_ND[rows].to(number), targets_N[rows, None]
+                logits_CV = F.linear(h_CD, matrix_VD, None if bias_V is None else bias_V.to(number))
+                loss, error_CV = _loss_and_error(
+                    logits_CV, targets_C1, z_loss, label_smoothing, wide, any_grad=training
+                )
+                total += loss
+                if error_CV is None:
+                    continue
+                if grad_bias is not None:
+                    grad_bias += error_CV.sum(0).to(grad_bias.dtype)
+                error_CV = error_CV.to(number)
+                if grad_h is not None:
+                    grad_h[rows] = error_CV @ matrix_VD
+                if grad_weight is not None:
+                    if grad_weight.dtype == number:
+                        grad_weight.addmm_(error_CV.T, h_CD)
+                    else:
+                        grad_weight += error_CV.T @ h_CD
+        ctx.save_for_backward(grad_h, grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = upstream
+        grads = ctx.saved_tensors
+        if scale.item() != 1.0:
+            grads = [None if grad is None else grad * scale.to(grad.dtype) for grad in grads]
+        return (*grads, None, None, None, None, None)
+
+
+def _loss_and_error(
+    logits_CV: Tensor,
+    targets_C1: Tensor,
+    z_loss: float,
+    label_smoothing: float,
+    wide: torch.dtype,
+    any_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The chunk's summed loss and its derivative by the logits (see the top of this file)."""
+    log_p_CV = F.log_softmax(logits_CV, -1, dtype=wide)
+    log_p_target_C1 = log_p_CV.gather(-1, targets_C1)
+    loss = -(1 - label_smoothing) * log_p_target_C1.sum()
+    if label_smoothing:
+        loss = loss - label_smoothing * log_p_CV.mean(-1).sum()
+    lse_C1 = logits_CV.gather(-1, targets_C1).to(wide) - log_p_target_C1
+    if z_loss:
+        loss = loss + z_loss * lse_C1.square().sum()
+    if not any_grad:
+        return loss, None
+    error_CV = log_p_CV.exp_()
+    if z_loss:
+        error_CV *= 1 + 2 * z_loss * lse_C1
+    if label_smoothing:
+        error_CV -= label_smoothing / error_CV.shape[-1]
+    error_CV.scatter_add_(-1, targets_C1, torch.full_like(log_p_target_C1, label_smoothing - 1))
+    return loss, error_CV

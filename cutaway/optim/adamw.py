@@ -1,0 +1,27 @@
+"""AdamW (Loshchilov & Hutter 2019), PyTorch's, with its parameter groups."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from cutaway.core.config import Config
+from cutaway.optim.groups import parameter_groups
+from cutaway.optim.schedule import ScheduleConfig
+
+
+class OptimConfig(Config):
+    """The optimiser and its schedule."""
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    decay_embeddings: bool = Field(False, description="let weight decay act on embeddings (and heads tied to them) too")
+    clip: float | None = Field(1.0, gt=0, description="the most the global gradient norm may be; null: no clipping")
+    schedule: ScheduleConfig = ScheduleConfig()
+
+
+def make_adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters that train, one fused pass per step."""
+    groups = parameter_groups(model, config.weight_decay, decay_embeddings=config.decay_embeddings)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
