@@ -4,6 +4,7 @@ L layers, B rows, G key-value heads, S positions, K head width. A row belongs to
 stand next to each other, so that a batch is a view and nothing is copied per step.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +28,7 @@ class KVCache:
         device: torch.device,
     ):
         shape = (n_layers, batch, n_kv_heads, capacity, head_dim)
-        self.k_LBGSK = torch.zeros(shape, dtype=dtype, device=device)
-        self.v_LBGSK = torch.zeros(shape, dtype=dtype, device=device)
+        self.k_LBGSK, self.v_LBGSK = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
         self.lengths = torch.zeros(batch, dtype=torch.int64)  # on the CPU: the loop reads it at every step
 
     @property
@@ -101,3 +101,11 @@ class KVCache:
         for cache in (self.k_LBGSK, self.v_LBGSK):
             cache[:, :, :, :longest] = cache[:, index.to(cache.device), :, :longest]
         self.lengths[:] = self.lengths[index]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that, on the CPU, take memory only where they are written: `torch.zeros` touches every page, `calloc` none."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    plain = {2: np.uint16, 4: np.uint32, 8: np.uint64}[dtype.itemsize]
+    return torch.from_numpy(np.zeros(shape, plain)).view(dtype)

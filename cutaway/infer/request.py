@@ -1,0 +1,72 @@
+"""What goes into the engine and what comes out; no tensors."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cutaway.decode.sampling import Sampling
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One continuation to make.
+
+    Args:
+        prompt_ids: the prompt, at least one token.
+        sampling: how tokens are chosen.
+        max_tokens: new tokens at most; None: as many as the context holds.
+        stop: strings that end the text; they are not part of it.
+        logprobs: None, or how many alternatives to report with each token. They are log-probabilities of the model's own
+            distribution, before penalties, temperature and filters.
+        ignore_end: go on after end-of-turn tokens (for measuring).
+    """
+
+    prompt_ids: Sequence[int]
+    sampling: Sampling = Sampling()  # noqa: RUF009 - frozen
+    max_tokens: int | None = 256
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    ignore_end: bool = False
+    id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log-probability (natural) of a token, and of the likeliest alternatives, best first."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one step brought to one request.
+
+    Args:
+        token_id: the new token; None where the step only ended the request.
+        text: the text that became certain; a stop string or half a character may hold it back.
+        finish_reason: set on the last output of a request.
+        error: why, when the reason is `error`.
+    """
+
+    request_id: str
+    token_id: int | None
+    text: str
+    logprob: TokenLogprob | None = None
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished continuation: the outputs of a request, put together."""
+
+    ids: list[int]
+    text: str
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob]
