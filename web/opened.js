@@ -1,0 +1,21 @@
+// What the side panel shows, and where the focus returns to when it closes.
+import { signal } from "./html.js";
+
+/** null, or {view: "passage" | "token" | "settings", …what that view needs}. */
+export const side = signal(null);
+
+let opener = null;
+
+export function openSide(next) {
+  if (!side.value) opener = document.activeElement;
+  side.value = next;
+}
+
+export function closeSide() {
+  side.value = null;
+  opener?.focus();
+}
+
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && side.value && !document.querySelector("dialog[open]")) closeSide();
+});

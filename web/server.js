@@ -1,0 +1,46 @@
+// What the server says of itself: whether it is ready, and which models it serves.
+import { get } from "./api.js";
+import { effect, html, signal } from "./html.js";
+import { t } from "./i18n.js";
+import { apiKey, model } from "./preferences.js";
+
+const WAITING_MS = 2_000;
+const READY_MS = 20_000;
+
+/** state: "waiting" until ready, "ready", "locked" (wants a key), or "away" (does not answer). */
+export const server = signal({ state: "waiting", models: [] });
+
+let timer;
+
+async function ask() {
+  clearTimeout(timer);
+  try {
+    const answer = await get("/v1/models");
+    server.value = { state: "ready", models: answer.data };
+    if (!answer.data.some(({ id }) => id === model.value)) model.value = answer.data[0].id;
+  } catch (error) {
+    const state = { 0: "away", 401: "locked" }[error.status] ?? "waiting";
+    server.value = { ...server.value, state };
+  }
+  if (server.value.state !== "locked") timer = setTimeout(ask, server.value.state === "ready" ? READY_MS : WAITING_MS);
+}
+
+/** Ask now and go on asking; a new key asks again. Returns the function that stops. */
+export function watchServer() {
+  const stop = effect(() => {
+    apiKey.value; // read so that a change runs this again
+    ask();
+  });
+  return () => {
+    stop();
+    clearTimeout(timer);
+  };
+}
+
+const LOOK = { ready: "ready", waiting: "waiting", locked: "away", away: "away" };
+
+export const ServerStatus = () => html`
+  <span class="status ${LOOK[server.value.state]}" role="status" title=${t(`server.${server.value.state}`)}>
+    <span>${server.value.state === "ready" ? model.value : t(`server.${server.value.state}`)}</span>
+  </span>
+`;
