@@ -1,0 +1,113 @@
+"""From documents and conversations to tokens with a mark on those that are learned."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from cutaway.core.errors import DataError, RequestError
+from cutaway.data.read import Record
+from cutaway.data.shapes import Conversation, Document, shape
+from cutaway.text.chat import ChatRenderer
+from cutaway.text.corpus import encode_corpus
+from cutaway.text.tokenizer import Tokenizer
+
+OverLong = Literal["window", "truncate", "skip", "error"]
+_GROUP = 256  # documents encoded together
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids, and per token whether predicting it is learned. The first token is never predicted."""
+
+    ids: np.ndarray
+    learned: np.ndarray
+
+
+@dataclass
+class Skipped:
+    """What was left out, and where the first of each kind stood."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, why: str, where: str) -> None:
+        self.counts[why] = self.counts.get(why, 0) + 1
+        self.first.setdefault(why, where)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{count} {why} (first: {self.first[why]})" for why, count in self.counts.items())
+
+
+def tokenize(records: Iterable[Record], tokenizer: Tokenizer, skipped: Skipped) -> Iterator[Example]:
+    """Every record as tokens: a document whole, with BOS where the tokeniser adds one and EOS at its end, all of it learned;
+    a conversation by the chat renderer, the replies learned.
+
+    Empty records, and conversations without a reply, are left out and counted in `skipped`.
+    """
+    renderer = ChatRenderer(tokenizer)
+    group: list[Document] = []
+    for record in records:
+        one = shape(record)
+        if isinstance(one, Document):
+            if not one.text.strip():
+                skipped.add("empty", one.where)
+                continue
+            group.append(one)
+            if len(group) == _GROUP:
+                yield from _documents(group, tokenizer)
+                group = []
+            continue
+        yield from _documents(group, tokenizer)
+        group = []
+        yield from _conversation(one, renderer, skipped)
+    yield from _documents(group, tokenizer)
+
+
+def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped: Skipped) -> Iterator[Example]:
+    """Make an example fit: at most seq_len + 1 tokens, so that seq_len of them have a target.
+
+    `window` cuts it into consecutive parts that share one token, so that every token but the first is still predicted once.
+    """
+    most = seq_len + 1
+    if len(example.ids) <= most:
+        yield example
+    elif over_long == "window":
+        for start in range(0, len(example.ids) - 1, seq_len):
+            yield Example(example.ids[start : start + most], example.learned[start : start + most])
+    elif over_long == "truncate":
+        skipped.add("truncated", where)
+        yield Example(example.ids[:most], example.learned[:most])
+    elif over_long == "skip":
+        skipped.add("over-long", where)
+    else:
+        raise DataError(
+            f"has {len(example.ids)} tokens and data.seq_len is {seq_len}",
+            field=where,
+            hint="data.over_long=truncate or skip",
+        )
+
+
+def _documents(group: list[Document], tokenizer: Tokenizer) -> Iterator[Example]:
+    start = [tokenizer.bos_id] if tokenizer.adds_bos else []
+    end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
+    for ids in encode_corpus(tokenizer, [one.text for one in group]):
+        whole = np.concatenate([np.array(start, np.int32), ids, np.array(end, np.int32)])
+        yield Example(whole, np.ones(len(whole), bool))
+
+
+def _conversation(one: Conversation, renderer: ChatRenderer, skipped: Skipped) -> Iterator[Example]:
+    try:
+        rendered = renderer.render(one.messages)
+    except RequestError as err:
+        raise DataError(str(err), field=one.where) from None
+    if not any(rendered.mask[1:]):
+        skipped.add("without a reply", one.where)
+        return
+    ids = np.array(rendered.ids, np.int32)
+    learned = np.array(rendered.mask)
+    bos = renderer.tokenizer.bos_id
+    if renderer.tokenizer.adds_bos and bos is not None and (not len(ids) or ids[0] != bos):
+        ids, learned = np.insert(ids, 0, bos), np.insert(learned, 0, False)
+    yield Example(ids, learned)

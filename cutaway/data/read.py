@@ -1,0 +1,146 @@
+"""Records from the user's files: text, Markdown, JSONL, JSON arrays and Parquet; one file, a folder or a pattern.
+
+Files are streamed: a record is a string (text files) or a dictionary (the others), and says where it came from. What cannot
+be read is a `DataError` that names the file and the place.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from cutaway.core.errors import DataError
+
+TEXT, ROWS = (".txt", ".md", ".text"), (".jsonl", ".ndjson", ".json", ".parquet")
+DOCUMENT_CHARS = 4_000_000  # a longer text file becomes several documents, cut at line ends
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file held at one place (`train.jsonl:17`)."""
+
+    value: Any
+    where: str
+
+
+def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The data files behind paths, folders (searched through) and patterns, sorted."""
+    found: list[Path] = []
+    for given in [paths] if isinstance(paths, str | Path) else paths:
+        path = Path(given).expanduser()
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix in TEXT + ROWS and file.is_file())
+            if not inside:
+                raise DataError(
+                    "the folder holds no data file", field="data", value=str(given), hint=", ".join(TEXT + ROWS)
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        elif matches := sorted(glob(str(path), recursive=True)):
+            found += [Path(match) for match in matches]
+        else:
+            raise DataError("no such file, folder or match", field="data", value=str(given))
+    return found
+
+
+def read_records(paths: str | Path | Sequence[str | Path], encoding: str = "utf-8") -> Iterator[Record]:
+    """Every record of the files, in order.
+
+    Raises:
+        DataError: a file is missing, empty, binary, not in `encoding` or not of its kind; which, where and why.
+    """
+    for file in find_files(paths):
+        count = 0
+        try:
+            for record in _read(file, encoding):
+                count += 1
+                yield record
+        except PermissionError:
+            raise DataError("may not be read (no permission)", field="data", value=str(file)) from None
+        except IsADirectoryError:
+            raise DataError("is a folder", field="data", value=str(file)) from None
+        if not count:
+            raise DataError("is empty", field="data", value=str(file))
+
+
+def _read(file: Path, encoding: str) -> Iterator[Record]:
+    match file.suffix:
+        case ".jsonl" | ".ndjson":
+            return _read_jsonl(file, encoding)
+        case ".json":
+            return _read_json(file, encoding)
+        case ".parquet":
+            return _read_parquet(file)
+    return _read_text(file, encoding)
+
+
+def _lines(file: Path, encoding: str) -> Iterator[str]:
+    """Lines of a text file; names the byte where the encoding fails."""
+    place = 0
+    with file.open("rb") as opened:
+        for number, line in enumerate(opened, 1):
+            if b"\0" in line and encoding.replace("-", "").lower().startswith("utf8"):
+                raise DataError(f"is binary (a zero byte in line {number})", field="data", value=str(file))
+            try:
+                yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode(encoding)
+            except UnicodeDecodeError as err:
+                raise DataError(
+                    f"is not {encoding}: byte {place + err.start} in line {number}",
+                    field="data",
+                    value=str(file),
+                    hint="set data.encoding, for example gb18030 or latin-1",
+                ) from None
+            except LookupError:
+                raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
+            place += len(line)
+
+
+def _read_text(file: Path, encoding: str) -> Iterator[Record]:
+    part: list[str] = []
+    length = 0
+    for number, line in enumerate(_lines(file, encoding), 1):
+        part.append(line)
+        length += len(line)
+        if length >= DOCUMENT_CHARS:
+            yield Record("".join(part), f"{file.name}:{number}")
+            part, length = [], 0
+    if "".join(part).strip():
+        yield Record("".join(part), file.name)
+
+
+def _read_jsonl(file: Path, encoding: str) -> Iterator[Record]:
+    for number, line in enumerate(_lines(file, encoding), 1):
+        if line.strip():
+            try:
+                yield Record(json.loads(line), f"{file.name}:{number}")
+            except ValueError as err:
+                raise DataError(f"line {number} is not JSON: {err}", field="data", value=str(file)) from None
+
+
+def _read_json(file: Path, encoding: str) -> Iterator[Record]:
+    try:
+        values = json.loads("".join(_lines(file, encoding)) or "[]")
+    except ValueError as err:
+        raise DataError(f"is not JSON: {err}", field="data", value=str(file)) from None
+    if not isinstance(values, list):
+        raise DataError("is not an array of records", field="data", value=str(file))
+    for number, value in enumerate(values):
+        yield Record(value, f"{file.name}[{number}]")
+
+
+def _read_parquet(file: Path) -> Iterator[Record]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        opened = parquet.ParquetFile(file)
+        number = 0
+        for group in opened.iter_batches():
+            for row in group.to_pylist():
+                yield Record(row, f"{file.name}[{number}]")
+                number += 1
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as err:
+        raise DataError(f"is not a whole Parquet file: {err}", field="data", value=str(file)) from None
