@@ -10,7 +10,7 @@ from cutaway.core.errors import DataError, RequestError
 from cutaway.data.read import Record
 from cutaway.data.shapes import Conversation, Document, shape
 from cutaway.text.chat import ChatRenderer
-from cutaway.text.corpus import encode_corpus
+from cutaway.text.corpus import CorpusEncoder
 from cutaway.text.tokenizer import Tokenizer
 
 OverLong = Literal["window", "truncate", "skip", "error"]
@@ -46,7 +46,7 @@ def tokenize(records: Iterable[Record], tokenizer: Tokenizer, skipped: Skipped) 
 
     Empty records, and conversations without a reply, are left out and counted in `skipped`.
     """
-    renderer = ChatRenderer(tokenizer)
+    renderer, encoder = ChatRenderer(tokenizer), CorpusEncoder(tokenizer)
     group: list[Document] = []
     for record in records:
         one = shape(record)
@@ -56,13 +56,13 @@ def tokenize(records: Iterable[Record], tokenizer: Tokenizer, skipped: Skipped) 
                 continue
             group.append(one)
             if len(group) == _GROUP:
-                yield from _documents(group, tokenizer)
+                yield from _documents(group, encoder)
                 group = []
             continue
-        yield from _documents(group, tokenizer)
+        yield from _documents(group, encoder)
         group = []
         yield from _conversation(one, renderer, skipped)
-    yield from _documents(group, tokenizer)
+    yield from _documents(group, encoder)
 
 
 def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped: Skipped) -> Iterator[Example]:
@@ -89,10 +89,11 @@ def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped
         )
 
 
-def _documents(group: list[Document], tokenizer: Tokenizer) -> Iterator[Example]:
+def _documents(group: list[Document], encoder: CorpusEncoder) -> Iterator[Example]:
+    tokenizer = encoder.tokenizer
     start = [tokenizer.bos_id] if tokenizer.adds_bos else []
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    for ids in encode_corpus(tokenizer, [one.text for one in group]):
+    for ids in encoder.encode([one.text for one in group]):
         whole = np.concatenate([np.array(start, np.int32), ids, np.array(end, np.int32)])
         yield Example(whole, np.ones(len(whole), bool))
 

@@ -4,9 +4,9 @@
 trusted only after its ids for hard strings and for a sample of this very corpus were equal; otherwise `tokenizers` does the work.
 """
 
-import itertools
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from cutaway.text.tokenizer import Tokenizer
 
-_GROUP_CHARS = 4_000_000
 _SAMPLE_TEXTS, _SAMPLE_CHARS = 64, 2_000
 # Where tokenisers are known to differ: runs of spaces, digits, contractions, combining marks, emoji sequences, other scripts.
 HARD = (
@@ -29,15 +28,30 @@ HARD = (
 )
 
 
-def encode_corpus(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[np.ndarray]:
-    """The ids (int32) of every text, in order; special tokens written in a text are ordinary text."""
-    texts = iter(texts)
-    sample = list(itertools.islice(texts, _SAMPLE_TEXTS))
-    fast, _ = fast_encoder(tokenizer, [text[:_SAMPLE_CHARS] for text in sample])
-    for group in _groups(itertools.chain(sample, texts)):
-        spelled = any(token in text for text in group for token in tokenizer.special)
-        found = tokenizer.encode_batch(group) if fast is None or spelled else fast.encode_batch_list(group)
-        yield from (np.asarray(ids, dtype=np.int32) for ids in found)
+class CorpusEncoder:
+    """Encodes many texts with one tokeniser; special tokens written in a text are ordinary text.
+
+    `library` says who does the work, and why, once the first texts were seen.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.library = "tokenizers (nothing encoded yet)"
+        self._fast: Any = None
+        self._chosen = False
+        self._special = re.compile("|".join(map(re.escape, tokenizer.special)) or r"(?!)")
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids (int32) of every text, in order."""
+        if texts and not self._chosen:
+            sample = [text[:_SAMPLE_CHARS] for text in texts[:_SAMPLE_TEXTS] if not self._special.search(text)]
+            self._fast, self.library = fast_encoder(self.tokenizer, sample)
+            self._chosen = True
+        if self._fast is None or any(self._special.search(text) for text in texts):
+            found = self.tokenizer.encode_batch(texts)
+        else:
+            found = self._fast.encode_batch_list(list(texts))
+        return [np.asarray(ids, dtype=np.int32) for ids in found]
 
 
 def fast_encoder(tokenizer: Tokenizer, sample: list[str]) -> tuple[Any | None, str]:
@@ -56,16 +70,3 @@ def fast_encoder(tokenizer: Tokenizer, sample: list[str]) -> tuple[Any | None, s
     except Exception as err:  # another library's reasons: whatever they are, the reference does the work
         return None, f"tokenizers (gigatoken does not take this tokeniser: {err})"
     return (fast, "gigatoken (ids equal on a sample)") if equal else (None, "tokenizers (gigatoken's ids differ)")
-
-
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if size >= _GROUP_CHARS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
