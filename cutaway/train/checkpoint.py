@@ -1,0 +1,135 @@
+"""A run's checkpoint: a folder with the weights as others read them, and `training/` with what resuming needs besides.
+
+    last/
+      config.json model.safetensors tokenizer.json …     (or adapter files): what serving loads
+      training/optimizer.safetensors                     the optimiser's moments, by parameter name
+      training/state.json                                step, data position, random generators
+
+Nothing is pickled. The folder appears whole or not at all; one that was there before stays until then.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cutaway.core.errors import CheckpointError
+from cutaway.core.files import new_folder, recover_folder
+from cutaway.core.seeds import random_state, restore_random_state
+from cutaway.data.stream import BatchStream
+from cutaway.models.huggingface import load_model, write_model
+from cutaway.text.tokenizer import Tokenizer
+
+
+class WeightFiles(Protocol):
+    """How the trained weights are written to and read from a folder."""
+
+    def write(self, folder: Path) -> None: ...
+    def read(self, folder: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class FullWeights:
+    """All weights of a model, as a Hugging Face folder with its tokeniser."""
+
+    model: nn.Module
+    tokenizer: Tokenizer | None = None
+
+    def write(self, folder: Path) -> None:
+        write_model(self.model, self.tokenizer, folder)
+
+    def read(self, folder: Path) -> None:
+        weight = next(self.model.parameters())
+        self.model.load_state_dict(load_model(folder, weight.dtype, weight.device).state_dict())
+
+
+@dataclass
+class Standing:
+    """Where a run stands.
+
+    Args:
+        step: optimiser steps done.
+        tokens: tokens read in training.
+        best, best_step: lowest held-out loss so far, in nats, and the step it was found at.
+        stale: evaluations since then.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+
+
+def save_weights(files: WeightFiles, folder: Path) -> None:
+    """Write the weights alone, whole or not at all."""
+    with new_folder(folder) as temporary:
+        files.write(temporary)
+
+
+def save_checkpoint(
+    folder: Path,
+    files: WeightFiles,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    stream: BatchStream,
+    standing: Standing,
+) -> None:
+    """Write all that an uninterrupted run would have in memory.
+
+    Raises:
+        ResourceError: the disk is full; the checkpoint before is untouched.
+    """
+    with new_folder(folder) as temporary:
+        files.write(temporary)
+        training = temporary / "training"
+        training.mkdir()
+        save_file(_moments(model, optimizer), training / "optimizer.safetensors")
+        state = {"standing": asdict(standing), "data": stream.state(), "random": random_state()}
+        (training / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+
+def load_checkpoint(
+    folder: Path, files: WeightFiles, model: nn.Module, optimizer: torch.optim.Optimizer, stream: BatchStream
+) -> Standing | None:
+    """Put everything back as `save_checkpoint` found it; None when there is no checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint does not fit this run or is damaged.
+    """
+    recover_folder(folder)
+    if not folder.exists():
+        return None
+    try:
+        state = json.loads((folder / "training" / "state.json").read_text(encoding="utf-8"))
+        moments = load_file(folder / "training" / "optimizer.safetensors")
+        standing = Standing(**state["standing"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as err:
+        raise CheckpointError(
+            f"cannot be resumed: {err}", field="out", value=str(folder), hint="remove it to start anew"
+        ) from None
+    files.read(folder)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            prefix = f"{name}:"
+            optimizer.state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in moments.items()
+                if key.startswith(prefix)
+            }
+    stream.restore(state["data"])
+    restore_random_state(state["random"])
+    return standing
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}:{key}": value.cpu()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }

@@ -1,0 +1,123 @@
+"""The gradient of one optimiser step: accumulated over micro-batches, normalised by supervised tokens, checked and clipped."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.core.errors import NonFiniteLossError, NothingSupervisedError
+from cutaway.train.objectives import Metrics, Objective
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one accumulation found.
+
+    Args:
+        loss: mean over supervised tokens, in nats.
+        targets: supervised tokens.
+        tokens: tokens read, padding left out.
+        metrics: those of the objective, mean over micro-batches.
+    """
+
+    loss: float
+    targets: int
+    tokens: int
+    metrics: dict[str, float]
+
+
+def accumulate(
+    model: nn.Module,
+    objective: Objective,
+    batches: Iterable[Any],
+    step: int = 0,
+    precision: torch.dtype = torch.float32,
+) -> StepResult:
+    """Leave in `.grad` the gradient of the mean loss over all supervised tokens of `batches`.
+
+    The sums are divided once, at the end, by the tokens of all micro-batches; so any split of the same rows gives the
+    same gradient, however unevenly the supervised tokens lie.
+
+    Args:
+        step: for the messages.
+        precision: bfloat16 for autocast; the weights stay as they are.
+
+    Raises:
+        NonFiniteLossError: a loss that is NaN or infinite; gradients are not to be used.
+        NothingSupervisedError: no micro-batch holds a supervised token.
+    """
+    device = next(model.parameters()).device
+    loss_sum, targets, tokens, seen = 0.0, 0, 0, 0
+    metrics: dict[str, float] = {}
+    for index, batch in enumerate(batches):
+        batch = batch.to(device)
+        with autocast(device, precision):
+            loss, n, found = objective(model, batch)
+        value = loss.item()
+        if not _finite(value):
+            raise NonFiniteLossError(
+                f"the loss is {value} at step {step}, micro-batch {index + 1}; the optimiser did not step on it",
+                hint="lower optim.lr, look at the data, or set loop.precision=float32",
+            )
+        if n:
+            loss.backward()
+        loss_sum, targets, seen = loss_sum + value, targets + n, seen + 1
+        tokens += int((batch.segments_BT != 0).sum())
+        _add(metrics, found)
+    if not targets:
+        raise NothingSupervisedError(
+            f"step {step} holds no supervised token", hint="check the loss mask: do the replies fit into data.seq_len?"
+        )
+    grads = gradients(model)
+    torch._foreach_mul_(grads, 1 / targets)
+    return StepResult(loss_sum / targets, targets, tokens, {name: total / seen for name, total in metrics.items()})
+
+
+def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
+    """Scale the gradient so that its global norm is at most `limit`; return the norm it had.
+
+    Raises:
+        NonFiniteLossError: a gradient that is NaN or infinite.
+    """
+    grads = gradients(model)
+    norm = torch.nn.utils.get_total_norm(grads)
+    value = norm.item()
+    if not _finite(value):
+        raise NonFiniteLossError(
+            f"the gradient norm is {value} at step {step}; the optimiser did not step on it", hint="lower optim.lr"
+        )
+    if limit is not None and value > limit:
+        torch._foreach_mul_(grads, limit / value)
+    return value
+
+
+def gradient_norms(model: Any) -> dict[str, float]:
+    """Norm of the gradient by part: the embedding, every block, and what is left (final norm, untied head)."""
+    parts: dict[str, list[nn.Parameter]] = {"embedding": list(model.embedding.parameters())}
+    parts.update({f"block {index:02d}": list(block.parameters()) for index, block in enumerate(model.blocks)})
+    named = {id(parameter) for part in parts.values() for parameter in part}
+    parts["rest"] = [parameter for parameter in model.parameters() if id(parameter) not in named]
+    grads = {name: [p.grad for p in part if p.grad is not None] for name, part in parts.items()}
+    return {name: torch.nn.utils.get_total_norm(found).item() for name, found in grads.items() if found}
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    """The gradients that exist, in the order of the parameters."""
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[Any]:
+    """Products in `precision` while the weights stay in theirs; float32 changes nothing."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
+def _add(totals: dict[str, float], found: Metrics) -> None:
+    for name, value in found.items():
+        totals[name] = totals.get(name, 0.0) + float(value)
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0

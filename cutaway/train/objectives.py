@@ -1,0 +1,59 @@
+"""Objectives: what the loop minimises. Each is `loss_fn(model, batch) -> (loss_sum, n_targets, metrics)`.
+
+Shapes: B batch, T positions, S key positions, N supervised positions, D model width, V vocabulary.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cutaway.core.config import Config
+from cutaway.data.batch import Batch
+from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
+from cutaway.nn.masks import segment_mask
+
+Metrics = dict[str, Tensor | float]
+Objective = Callable[[Any, Batch], tuple[Tensor, int, Metrics]]
+"""(model, batch) → the loss summed over supervised tokens, how many there are, and numbers worth a line in the log."""
+
+_CHUNK = 512  # positions whose logits are held at a time, where the head is more than one matrix
+
+
+class LossConfig(Config):
+    """Terms of the language-modelling loss; see `loss.language_modelling`."""
+
+    z_loss: float = Field(0.0, ge=0, description="weight of (log Σ exp logits)²; PaLM used 1e-4")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+def causal_lm(model: Any, batch: Batch, config: LossConfig = LossConfig()) -> tuple[Tensor, int, Metrics]:
+    """Next-token prediction. Only supervised positions go through the output head, and never all at once."""
+    h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=document_mask(batch.segments_BT))
+    supervised = batch.targets_BT != IGNORED
+    h_ND, targets_N = h_BTD[supervised], batch.targets_BT[supervised]
+    head, options = model.lm_head, config.model_dump()
+    if type(head) is nn.Linear:
+        loss = linear_cross_entropy(h_ND, head.weight, head.bias, targets_N, **options)
+    else:  # an adapted head is a module of its own: logits chunk by chunk, made again in the backward pass
+        loss = h_ND.new_zeros((), dtype=torch.float32)
+        for h_CD, targets_C in zip(h_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True):
+            loss = loss + checkpoint(partial(_head_loss, model, options), h_CD, targets_C, use_reentrant=False)
+    return loss, targets_N.numel(), {"supervised": targets_N.numel() / supervised.numel()}
+
+
+def document_mask(segments_BT: Tensor) -> Tensor | None:
+    """The mask of packed rows, B × 1 × T × T, or None where plain causality says the same and is faster.
+
+    That is where no document follows another in its row: padding (segment 0) after the only one is seen by nothing that counts.
+    """
+    begins = (segments_BT[:, 1:] != segments_BT[:, :-1]) & (segments_BT[:, 1:] != 0)
+    return segment_mask(segments_BT) if bool(begins.any()) else None
+
+
+def _head_loss(model: Any, options: dict[str, float], h_CD: Tensor, targets_C: Tensor) -> Tensor:
+    return cross_entropy(model.logits(h_CD), targets_C, **options)

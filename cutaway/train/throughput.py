@@ -1,0 +1,75 @@
+"""How fast training could be and how fast it is: FLOPs per token, the machine's peak, and when compiling pays."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cutaway.core.errors import ConfigError, ResourceError
+
+Compile = Literal["auto", "on", "off"]
+
+_COMPILE_PAYS_FROM = 1e14
+"""FLOPs of a run: about ten minutes on two CPU cores, of which compiling takes half a minute and saves a fifth (measured)."""
+
+
+def flops_per_token(model: Any, length: int) -> float:
+    """Floating-point operations of one training token (Chowdhery et al. 2022, appendix B).
+
+    2 per weight of a linear layer forward, 2 for the gradient of its input and 2 for that of the weight where it trains;
+    attention products of a causal row of `length` positions, taken at the model's width.
+    """
+    total = 0.0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Linear) and weight is not None:
+            total += weight.numel() * (6 if weight.requires_grad else 4)
+    return total + 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
+
+
+def measure_peak(device: torch.device, precision: torch.dtype, seconds: float = 0.2) -> float:
+    """FLOP/s of a large matrix product, the best of a few within `seconds`: what "share of peak" is a share of."""
+    size = 4096 if device.type == "cuda" else 1024
+    a, b = torch.ones(2, size, size, device=device, dtype=precision)
+    a @ b
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def pays_to_compile(choice: Compile, device: torch.device, flops: float) -> bool:
+    """Whether to compile the blocks of a run that takes `flops` in all.
+
+    `auto` depends on the run and the compiler alone, never on a measurement: a resumed run must choose as before.
+
+    Raises:
+        ResourceError: `on`, and there is no C++ compiler.
+    """
+    has_compiler = device.type == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    if choice == "on" and not has_compiler:
+        raise ResourceError("there is no C++ compiler", field="loop.compile", value=choice, hint="g++, or off")
+    return choice == "on" or (choice == "auto" and has_compiler and flops >= _COMPILE_PAYS_FROM)
+
+
+@contextmanager
+def compiled_blocks(model: Any, wanted: bool) -> Iterator[None]:
+    """Inside, the model's blocks run compiled; module names, weights and hooks stay as they are."""
+    if wanted and not hasattr(model, "blocks"):
+        raise ConfigError("this model has no blocks to compile", field="loop.compile", hint="off")
+    blocks = list(model.blocks) if wanted else []
+    for block in blocks:
+        block.forward = torch.compile(block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
