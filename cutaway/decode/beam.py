@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from cutaway.core.config import Config
@@ -27,6 +27,12 @@ class Beam(Config):
         description="true: stop at `width` finished; false: when no running beam at its present length can win; "
         "never: when none can win at any length",
     )
+
+    @model_validator(mode="after")
+    def _enough_beams(self) -> "Beam":
+        if self.n_best > self.width:
+            raise ValueError(f"n_best {self.n_best} is more than width {self.width}")
+        return self
 
 
 @dataclass(frozen=True)

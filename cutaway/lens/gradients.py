@@ -12,7 +12,7 @@ from cutaway.lens.logit_lens import block_names
 
 
 def gradient_norms(model: Any) -> dict[str, float]:
-    """L2 norm of the gradients (after `backward`) by part: `embedding`, `block 0` …, `final norm`, `head`.
+    """L2 norm of the gradients (after `backward`) by part: `block 0` …, and what is outside the blocks by its module's name.
 
     A head that shares the embedding's weight has its gradient there. A part without gradients is left out.
     """
@@ -21,9 +21,8 @@ def gradient_norms(model: Any) -> dict[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             continue
-        part = next((part for block, part in blocks.items() if name.startswith(f"{block}.")), None)
-        if part is None:
-            part = _outside(model, parameter)
+        own = name.rpartition(".")[0]
+        part = next((part for block, part in blocks.items() if name.startswith(f"{block}.")), own)
         squares[part] = squares.get(part, 0.0) + float(parameter.grad.double().square().sum())
     return {part: math.sqrt(total) for part, total in squares.items()}
 
@@ -60,9 +59,3 @@ def vjp(module: nn.Module, call: Callable[..., Tensor], *inputs: Tensor) -> tupl
         return Pullback(found[: len(moving)], dict(zip(parameters, found[len(moving) :], strict=True)))
 
     return output.detach(), pull
-
-
-def _outside(model: Any, parameter: nn.Parameter) -> str:
-    if any(parameter is own for own in model.embedding.parameters()):
-        return "embedding"
-    return "final norm" if any(parameter is own for own in model.final_norm.parameters()) else "head"
