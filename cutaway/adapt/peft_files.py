@@ -1,0 +1,120 @@
+"""PEFT adapter folders: `adapter_config.json` and `adapter_model.safetensors`, readable by `peft` and written by it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cutaway.adapt.lora import LoraConfig, adapted, add_lora, remove
+from cutaway.core.errors import CheckpointError
+from cutaway.core.files import new_folder
+
+_WEIGHT = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight$")
+
+
+def save_adapter(model: nn.Module, config: LoraConfig, folder: Path, base: str = "") -> None:
+    """Write the model's adapters; `base` names the model they belong to."""
+    with new_folder(folder) as temporary:
+        write_adapter(model, config, temporary, base)
+
+
+def write_adapter(model: nn.Module, config: LoraConfig, folder: Path, base: str = "") -> None:
+    """Write the adapter's files into a folder that exists; for callers that add files of their own."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in adapted(model):
+        for side in ("A", "B"):
+            weight = getattr(module, f"lora_{side}").detach().to("cpu", torch.float32).contiguous()
+            tensors[f"base_model.model.{name}.lora_{side}.weight"] = weight
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    kind = model.config.model_type  # type: ignore[union-attr]
+    values = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rank_stabilised,
+        "target_modules": sorted({name for name, _ in adapted(model)}),
+        "bias": "none",
+        "inference_mode": True,
+        "fan_in_fan_out": kind == "gpt2",  # there transformers' layers are Conv1D, which store weights transposed
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(values, indent=2))
+
+
+def load_adapter(model: nn.Module, folder: Path) -> LoraConfig:
+    """Put a saved adapter on a model.
+
+    Raises:
+        CheckpointError: not a LoRA folder, corrupt, or made for another model; the tensors that do not fit are named, and the
+            model is as it was.
+    """
+    values, tensors = _read(folder)
+    layers: dict[str, dict[str, Tensor]] = {}
+    strange = []
+    for name, tensor in tensors.items():
+        found = _WEIGHT.match(name)
+        if found:
+            layers.setdefault(found["layer"], {})[found["side"]] = tensor
+        else:
+            strange.append(name)
+    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    strange += [name for name in layers if name not in linear or set(layers[name]) != {"A", "B"}]
+    if strange or not layers:
+        raise CheckpointError(
+            f"does not fit the model: {', '.join(sorted(strange)[:8]) or 'no tensors'}",
+            field="adapter",
+            value=str(folder),
+        )
+    config = LoraConfig(
+        rank=values["r"],
+        alpha=values.get("lora_alpha", values["r"]),
+        dropout=values.get("lora_dropout", 0.0),
+        targets=tuple(sorted(layers)),
+        rank_stabilised=values.get("use_rslora", False),
+    )
+    training = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    add_lora(model, config)
+    wrong = []
+    for name, module in adapted(model):
+        for side, parameter in (("A", module.lora_A), ("B", module.lora_B)):
+            tensor = layers[name][side]
+            if tensor.shape != parameter.shape or not torch.isfinite(tensor).all():
+                wrong.append(
+                    f"{name}.lora_{side} {list(tensor.shape)} instead of {list(parameter.shape)}, or not finite"
+                )
+            else:
+                parameter.data.copy_(tensor)
+    if wrong:
+        remove(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(training[name])
+        raise CheckpointError(f"does not fit the model: {'; '.join(wrong[:8])}", field="adapter", value=str(folder))
+    return config
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        values = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "adapter_model.safetensors")
+    except FileNotFoundError as err:
+        missing = Path(str(err.filename or "adapter_model.safetensors")).name
+        raise CheckpointError(f"holds no {missing}", field="adapter", value=str(folder)) from None
+    except (OSError, ValueError, SafetensorError) as err:
+        raise CheckpointError(f"is truncated or corrupt: {err}", field="adapter", value=str(folder)) from None
+    if values.get("peft_type") != "LORA" or not isinstance(values.get("r"), int):
+        raise CheckpointError("only LoRA adapters are supported", field="adapter", value=values.get("peft_type"))
+    unsupported = [
+        name for name in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if values.get(name)
+    ]
+    if unsupported or values.get("bias", "none") != "none":
+        raise CheckpointError(
+            f"uses {', '.join(unsupported) or 'bias'}, which is not supported", field="adapter", value=str(folder)
+        )
+    return values, tensors
