@@ -7,10 +7,9 @@ export const keyAsked = signal(false);
 
 /** A request that the server refused, or (status 0) that never reached it. `message` is the server's own sentence. */
 export class ApiError extends Error {
-  constructor(status, message, field = null) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.field = field;
   }
 }
 
@@ -32,7 +31,7 @@ async function request(path, { body, signal } = {}) {
 
 async function refusal(response) {
   const told = await response.json().catch(() => ({}));
-  return new ApiError(response.status, told.error?.message ?? response.statusText, told.error?.param ?? null);
+  return new ApiError(response.status, told.error?.message ?? response.statusText);
 }
 
 export const get = async (path) => (await request(path)).json();
@@ -56,7 +55,7 @@ export async function* stream(path, body, signal) {
   for await (const data of eventData(response.body)) {
     if (data === "[DONE]") return;
     const event = JSON.parse(data);
-    if (event.error) throw new ApiError(event.error.code ?? 500, event.error.message, event.error.param ?? null);
+    if (event.error) throw new ApiError(event.error.code ?? 500, event.error.message);
     yield event;
   }
 }

@@ -61,7 +61,7 @@ function Turns() {
     <div class="turns" ref=${box} onScroll=${onScroll} role="log" aria-label=${t("chat.log")}>
       <div class="column">
         ${turns.value.length === 0 && html`<${Welcome} />`}
-        ${turns.value.map((turn, i) => html`<${Turn} key=${i} turn=${turn} />`)}
+        ${turns.value.map((turn, i) => html`<${Turn} key=${i} turn=${turn} index=${i} />`)}
       </div>
     </div>
   `;

@@ -2,12 +2,9 @@
 import { stream } from "./api.js";
 import { computed, signal } from "./html.js";
 import { closeSide } from "./opened.js";
-import { grounded, model, sampling, showTokens } from "./preferences.js";
+import { EMPTY, read, requestBody } from "./reply.js";
 
-/**
- * A turn: {question, answer}, where answer is a signal of
- *   {state: "streaming" | "done" | "stopped" | "failed", text, tokens, sources, sentences, covered, error, usage, seconds}.
- */
+/** The turns, each {question, answer}: `answer` is a signal of a reply (see reply.js). */
 export const turns = signal([]);
 
 export const streaming = computed(() => turns.value.at(-1)?.answer.value.state === "streaming");
@@ -15,14 +12,14 @@ export const streaming = computed(() => turns.value.at(-1)?.answer.value.state =
 let running = null; // the AbortController of the request
 
 export async function ask(question) {
-  const body = requestBody(question);
-  const answer = signal({ state: "streaming", text: "", tokens: [], sources: [], sentences: [], covered: null });
+  const body = requestBody(turns.value, question);
+  const answer = signal(EMPTY);
+  const change = (news) => (answer.value = { ...answer.value, ...news });
   turns.value = [...turns.value, { question, answer }];
   running = new AbortController();
   const started = performance.now();
-  const change = (news) => (answer.value = { ...answer.value, ...news });
   try {
-    for await (const event of stream("/v1/chat/completions", body, running.signal)) change(read(event, answer.value));
+    for await (const event of stream("/v1/chat/completions", body, running.signal)) change(read(answer.value, event));
     change({ state: "done", seconds: (performance.now() - started) / 1000 });
   } catch (error) {
     change(error.name === "AbortError" ? { state: "stopped" } : { state: "failed", error });

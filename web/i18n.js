@@ -13,6 +13,9 @@ export function t(key, values = {}) {
 /** The side of an {en, zh} pair that the server sent. */
 export const pick = (pair) => pair[language.value];
 
+/** The name of a stage of the sampler; the settings' own names serve where there is no other. */
+export const stageName = (name) => (`stage.${name}` in WORDS ? t(`stage.${name}`) : name);
+
 /** A probability as the table shows it: 12.3 %, or <0.01 %. */
 export function percent(p) {
   if (p > 0 && p < 0.0001) return "<0.01 %";

@@ -7,7 +7,7 @@ const PATHS = {
   plus: "M12 5v14M5 12h14",
   close: "M6 6l12 12M18 6 6 18",
   sliders: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5",
-  key: "M14.5 9.5a4 4 0 1 0-3.4 3.95L13 15.3h2v2h2v2h3v-3l-5.6-5.6a4 4 0 0 0 .1-1.2zM8.5 8.5h.01",
+  key: "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12l8.5-8.5M15.5 8l3 3M18 5.5l2 2",
   sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM12 2v2.5M12 19.5V22M2 12h2.5M19.5 12H22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8",
   moon: "M20 14.5A8.2 8.2 0 0 1 9.5 4 8.2 8.2 0 1 0 20 14.5z",
   book: "M5 5.5A2.5 2.5 0 0 1 7.5 3H19v15H7.5A2.5 2.5 0 0 0 5 20.5zM5 20.5A2.5 2.5 0 0 0 7.5 21H19v-3",
@@ -15,8 +15,6 @@ const PATHS = {
   warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17v.01",
   left: "M15 5l-7 7 7 7",
   right: "M9 5l7 7-7 7",
-  back: "M19 12H5M11 6l-6 6 6 6",
-  copy: "M9 9h10v11H9zM5 15V4h10",
 };
 
 export const Icon = ({ name }) => html`
@@ -24,12 +22,12 @@ export const Icon = ({ name }) => html`
     stroke-linejoin="round" aria-hidden="true"><path d=${PATHS[name]} /></svg>
 `;
 
-/** A wheel with a sector of its casing removed: what is inside shows. */
+/** A box with a corner of its casing removed: its parts show. */
 export const Logo = () => html`
   <svg class="logo" viewBox="0 0 32 32" fill="none" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
-    <path class="casing" d="M20 4.5A12 12 0 1 0 27.5 20" />
-    <path class="cut" d="M20 4.5 16 16l11.5 4" />
-    <circle class="inside" cx="16" cy="16" r="5.4" />
-    <circle class="part" cx="23.6" cy="10.6" r="2.6" />
+    <path class="casing" d="M17 4H9a5 5 0 0 0-5 5v14a5 5 0 0 0 5 5h14a5 5 0 0 0 5-5v-8" />
+    <path class="cut" d="M17 4v7a4 4 0 0 0 4 4h7" />
+    <path class="part" d="M21.3 3.5h3v3h-3zM26.2 3.5h3v3h-3zM21.3 8.4h3v3h-3zM26.2 8.4h3v3h-3z" />
+    <path class="inside" d="M9.5 21.5h13M9.5 16.5h6" />
   </svg>
 `;

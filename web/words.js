@@ -103,7 +103,6 @@ export const WORDS = {
   "set.seed.help": ["The same seed and settings give the same reply.", "种子和设置相同，回答就相同。"],
 
   "passage.source": ["Source", "来源"],
-  "passage.heading": ["Heading", "标题"],
   "passage.page": ["Page", "页码"],
   "passage.onpage": ["p. {page}", "第 {page} 页"],
   "passage.chars": ["Characters", "字符"],
@@ -116,16 +115,16 @@ export const WORDS = {
     "This reply was made without its tokens. Ask again with “Show tokens” on.",
     "这条回答生成时没有记录词元。请在打开“显示词元”后再问一次。",
   ],
-  "tokens.prompt": ["Prompt ({n} tokens)", "提示（{n} 个词元）"],
 
   "inspect.working": ["Looking inside…", "正在查看内部…"],
   "inspect.nth": ["token {n} of the reply", "回答的第 {n} 个词元"],
+  "inspect.nthprompt": ["token {n} of the prompt", "提示的第 {n} 个词元"],
   "inspect.previous": ["Previous token", "上一个词元"],
   "inspect.next": ["Next token", "下一个词元"],
   "inspect.probability": ["Probability", "概率"],
   "inspect.rank": ["Rank", "名次"],
   "inspect.id": ["Id", "编号"],
-  "inspect.drawn": ["When drawn", "抽取时"],
+  "inspect.entropy": ["Entropy", "熵"],
 
   "choice.title": ["What else it might have been", "原本还可能是什么"],
   "choice.intro": [
@@ -139,15 +138,20 @@ export const WORDS = {
   "choice.before": ["model", "模型"],
   "choice.after": ["drawn from", "抽取分布"],
   "stage.model": ["model", "模型"],
+  "stage.temperature": ["temperature", "温度"],
+  "stage.greedy": ["greedy", "贪心"],
+  "stage.repetition_penalty": ["repetition", "重复惩罚"],
 
   "attention.title": ["What it attended to", "注意了哪些内容"],
   "attention.intro": [
-    "The darker a token, the more the chosen heads looked at it while this token was being predicted.",
-    "颜色越深，预测这个词元时所选注意力头看得越多。",
+    "The darker a token, the more the chosen heads looked at it while this token was being predicted. The red bar marks where the reply begins. Any token here can be opened too.",
+    "颜色越深，预测这个词元时所选注意力头看得越多。红色竖线是回答开始的地方。这里的词元也都可以点开。",
   ],
   "attention.layer": ["Layer", "层"],
   "attention.head": ["Head", "头"],
   "attention.mean": ["mean", "平均"],
+  "attention.near": ["near", "近"],
+  "attention.far": ["far", "远"],
   "attention.heads": ["How far each head looks back", "每个头往回看多远"],
   "attention.chart": ["Layer by head; click a cell to choose that head", "层 × 头；点击格子选择该头"],
   "attention.text": ["Attention over the text", "文本上的注意力"],
@@ -159,12 +163,10 @@ export const WORDS = {
   ],
   "lens.layer": ["Layer", "层"],
   "lens.guess": ["Likeliest there", "该层最可能"],
-  "lens.this": ["This token", "这个词元"],
-  "lens.chart": ["Probability of this token by layer", "这个词元在各层的概率"],
+  "lens.chart": ["Rank of this token by layer (1 is the likeliest)", "这个词元在各层的名次（1 为最可能）"],
 
   "behind.title": ["The passage behind it", "背后的段落"],
   "behind.none": ["No passage stands behind this token.", "这个词元背后没有段落。"],
-  "behind.open": ["Open the passage", "打开段落"],
 
   "labs.title": ["Labs", "实验"],
   "labs.intro": [

@@ -1,0 +1,105 @@
+// Attention by layer and head: heat over the text, and a map of all heads to choose from.
+import { Chart } from "./chart.js";
+import { html, useCallback, useMemo, useRef, useState } from "./html.js";
+import { language } from "./preferences.js";
+import { percent, t } from "./i18n.js";
+import { moveFocus, openToken, visible } from "./tokens.js";
+
+const MEAN = -1; // instead of the number of a layer or a head
+
+export function Attention({ turn, report }) {
+  const box = useRef(null);
+  const [layer, setLayer] = useState(MEAN);
+  const [head, setHead] = useState(MEAN);
+  const { attention, tokens } = report;
+  const weights = useMemo(() => averaged(attention, layer, head), [report, layer, head]);
+  const draw = useMemo(() => headMap(attention), [report, language.value]);
+  const onPick = useCallback(({ value }) => {
+    setHead(value[0]);
+    setLayer(value[1]);
+  }, []);
+  const most = Math.max(...weights.slice(1)); // the first token is a sink and would leave the others pale
+  return html`
+    <section class="part attention" aria-labelledby="part-attention">
+      <h3 id="part-attention">${t("attention.title")}</h3>
+      <p class="muted">${t("attention.intro")}</p>
+      <div class="choosers">
+        <${Chooser} name="attention.layer" count=${attention.length} value=${layer} onChange=${setLayer} />
+        <${Chooser} name="attention.head" count=${attention[0].length} value=${head} onChange=${setHead} />
+      </div>
+      <div class="heat" ref=${box} role="toolbar" aria-label=${t("attention.text")} onKeyDown=${(event) => moveFocus(event, box.current)}>
+        ${tokens.map((token, i) => html`
+          <button key=${i} type="button" class=${i === report.prompt_length ? "first" : null} tabindex=${i === 1 ? 0 : -1}
+            disabled=${i === 0} title=${`${visible(token.text)} ${percent(weights[i])}`}
+            style=${{ "--heat": Math.sqrt(Math.min(1, weights[i] / most)) }}
+            onClick=${() => openToken(turn, i - report.prompt_length)}>${token.text}</button>
+        `)}
+        <span class="here">${visible(report.token.text)}</span>
+      </div>
+      <h4>${t("attention.heads")}</h4>
+      <p class="muted">${t("attention.chart")}</p>
+      <${Chart} draw=${draw} height="${5 + attention.length * 0.5}rem" label=${t("attention.chart")} onPick=${onPick} />
+    </section>
+  `;
+}
+
+const Chooser = ({ name, count, value, onChange }) => html`
+  <label>
+    ${t(name)}
+    <select value=${value} onChange=${(event) => onChange(Number(event.target.value))}>
+      <option value=${MEAN}>${t("attention.mean")}</option>
+      ${Array.from({ length: count }, (_, i) => html`<option key=${i} value=${i}>${i + 1}</option>`)}
+    </select>
+  </label>
+`;
+
+/** Weights over the tokens of one head, or the mean over heads, layers or both. */
+function averaged(attention, layer, head) {
+  const layers = layer === MEAN ? attention : [attention[layer]];
+  const rows = layers.flatMap((heads) => (head === MEAN ? heads : [heads[head]]));
+  return rows[0].map((_, token) => rows.reduce((sum, row) => sum + row[token], 0) / rows.length);
+}
+
+/** How many tokens back a head looks on average, the first token (where heads rest that look for nothing) left out. */
+function reach(row) {
+  let mass = 0;
+  let distance = 0;
+  for (let i = 1; i < row.length; i++) {
+    mass += row[i];
+    distance += row[i] * (row.length - 1 - i);
+  }
+  return mass > 0 ? distance / mass : 0;
+}
+
+const headMap = (attention) => (palette) => {
+  const cells = attention.flatMap((heads, layer) => heads.map((row, head) => [head, layer, reach(row)]));
+  const axis = {
+    type: "category",
+    axisLine: { show: false },
+    axisTick: { show: false },
+    axisLabel: { color: palette.faint, fontSize: 10 },
+    nameTextStyle: { color: palette.soft },
+  };
+  const count = (n) => Array.from({ length: n }, (_, i) => i + 1);
+  return {
+    grid: { left: 8, right: 8, top: 8, bottom: 48, containLabel: true },
+    xAxis: { ...axis, data: count(attention[0].length) },
+    yAxis: { ...axis, data: count(attention.length) },
+    visualMap: {
+      min: 0,
+      max: Math.max(1, ...cells.map(([, , value]) => value)),
+      calculable: false,
+      orient: "horizontal",
+      left: "center",
+      bottom: 0,
+      itemHeight: 90,
+      itemWidth: 8,
+      precision: 0,
+      text: [t("attention.far"), t("attention.near")],
+      textStyle: { color: palette.soft },
+      inRange: { color: [palette.sunken, palette.steel] },
+    },
+    series: [{ type: "heatmap", data: cells, itemStyle: { borderColor: palette.raised, borderWidth: 1 },
+      emphasis: { itemStyle: { borderColor: palette.cut, borderWidth: 2 } } }],
+  };
+};

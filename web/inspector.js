@@ -1,0 +1,80 @@
+// The token inspector: fetches the report of one token and shows its parts.
+import { Attention } from "./attention.js";
+import { Choice } from "./choice.js";
+import { turns } from "./conversation.js";
+import { Failure } from "./failure.js";
+import { html, useEffect, useState } from "./html.js";
+import { percent, t } from "./i18n.js";
+import { Icon } from "./icons.js";
+import { Lens } from "./lens.js";
+import { openSide } from "./opened.js";
+import { place } from "./passage.js";
+import { behind, inspect } from "./reply.js";
+import { openToken, visible } from "./tokens.js";
+
+export function Inspector({ turn, index }) {
+  const answer = turns.value[turn].answer.value;
+  const [{ report, of, error }, show] = useState({});
+  useEffect(() => {
+    const asked = new AbortController();
+    inspect(answer, index, asked.signal).then(
+      (report) => show({ report, of: index }),
+      (error) => error.name !== "AbortError" && show({ error }),
+    );
+    return () => asked.abort();
+  }, [turn, index]);
+
+  if (error) return html`<${Failure} error=${error} />`;
+  return html`
+    <div class="inspector" aria-busy=${of !== index}>
+      <${Head} turn=${turn} answer=${answer} index=${index} report=${of === index ? report : null} />
+      ${report
+        ? html`<${Choice} report=${report} /><${Attention} turn=${turn} report=${report} /><${Lens} report=${report} />`
+        : html`<p class="muted">${t("inspect.working")}</p>`}
+      ${index >= 0 && html`<${Behind} passages=${behind(answer, index)} />`}
+    </div>
+  `;
+}
+
+function Head({ turn, answer, index, report }) {
+  const token = answer.tokens[index] ?? report?.token; // a token of the prompt is known from its report alone
+  const probability = report?.probability ?? token?.probability;
+  const first = 1 - answer.prompt_length; // the prompt's first token follows nothing, so there is nothing to open
+  const step = (to, name, label) => html`
+    <button class="button quiet iconic" aria-label=${t(label)} title=${t(label)}
+      disabled=${to < first || to >= answer.tokens.length} onClick=${() => openToken(turn, to)}><${Icon} name=${name} /></button>
+  `;
+  return html`
+    <header class="opened">
+      ${step(index - 1, "left", "inspect.previous")}
+      <div>
+        <code class="big">${token ? visible(token.text) : "…"}</code>
+        <p class="muted">
+          ${index < 0 ? t("inspect.nthprompt", { n: answer.prompt_length + index + 1 }) : t("inspect.nth", { n: index + 1 })}
+        </p>
+      </div>
+      ${step(index + 1, "right", "inspect.next")}
+    </header>
+    <dl class="facts">
+      <div><dt>${t("inspect.probability")}</dt><dd>${probability === undefined ? "…" : percent(probability)}</dd></div>
+      <div><dt>${t("inspect.rank")}</dt><dd>${report?.rank ?? "…"}</dd></div>
+      <div><dt>${t("inspect.entropy")}</dt><dd>${report ? `${report.entropy_bits.toFixed(2)} bit` : "…"}</dd></div>
+      <div><dt>${t("inspect.id")}</dt><dd>${report?.token.id ?? "…"}</dd></div>
+    </dl>
+  `;
+}
+
+const Behind = ({ passages }) => html`
+  <section class="part behind" aria-labelledby="part-behind">
+    <h3 id="part-behind">${t("behind.title")}</h3>
+    ${passages.length === 0 && html`<p class="muted">${t("behind.none")}</p>`}
+    ${passages.map((passage) => html`
+      <p class="quote">${excerpt(passage.text)}</p>
+      <button class="button" onClick=${() => openSide({ view: "passage", passage })}>
+        <span class="citation">${passage.number}</span> ${place(passage)}
+      </button>
+    `)}
+  </section>
+`;
+
+const excerpt = (text) => (text.length > 240 ? `${text.slice(0, 240).trimEnd()}…` : text);
