@@ -1,14 +1,14 @@
 // Attention by layer and head: heat over the text, and a map of all heads to choose from.
 import { Chart } from "./chart.js";
-import { html, useCallback, useMemo, useRef, useState } from "./html.js";
+import { html, useCallback, useMemo, useState } from "./html.js";
 import { language } from "./preferences.js";
 import { percent, t } from "./i18n.js";
-import { moveFocus, openToken, visible } from "./tokens.js";
+import { TokenRun, visible } from "./run.js";
+import { openToken } from "./tokens.js";
 
 const MEAN = -1; // instead of the number of a layer or a head
 
 export function Attention({ turn, report }) {
-  const box = useRef(null);
   const [layer, setLayer] = useState(MEAN);
   const [head, setHead] = useState(MEAN);
   const { attention, tokens } = report;
@@ -18,7 +18,6 @@ export function Attention({ turn, report }) {
     setHead(value[0]);
     setLayer(value[1]);
   }, []);
-  const most = Math.max(...weights.slice(1)); // the first token is a sink and would leave the others pale
   return html`
     <section class="part attention" aria-labelledby="part-attention">
       <h3 id="part-attention">${t("attention.title")}</h3>
@@ -27,20 +26,27 @@ export function Attention({ turn, report }) {
         <${Chooser} name="attention.layer" count=${attention.length} value=${layer} onChange=${setLayer} />
         <${Chooser} name="attention.head" count=${attention[0].length} value=${head} onChange=${setHead} />
       </div>
-      <div class="heat" ref=${box} role="toolbar" aria-label=${t("attention.text")} onKeyDown=${(event) => moveFocus(event, box.current)}>
-        ${tokens.map((token, i) => html`
-          <button key=${i} type="button" class=${i === report.prompt_length ? "first" : null} tabindex=${i === 1 ? 0 : -1}
-            disabled=${i === 0} title=${`${visible(token.text)} ${percent(weights[i])}`}
-            style=${{ "--heat": Math.sqrt(Math.min(1, weights[i] / most)) }}
-            onClick=${() => openToken(turn, i - report.prompt_length)}>${token.text}</button>
-        `)}
+      <${TokenRun} kind="heat" label=${t("attention.text")} tokens=${heated(report, weights)} current=${null}
+        onOpen=${(i) => openToken(turn, i - report.prompt_length)}>
         <span class="here">${visible(report.token.text)}</span>
-      </div>
+      <//>
       <h4>${t("attention.heads")}</h4>
       <p class="muted">${t("attention.chart")}</p>
       <${Chart} draw=${draw} height="${5 + attention.length * 0.5}rem" label=${t("attention.chart")} onPick=${onPick} />
     </section>
   `;
+}
+
+/** The first token has nothing before it and cannot be opened; heads rest on it, so the scale leaves it out. */
+function heated({ tokens, prompt_length }, weights) {
+  const most = Math.max(...weights.slice(1));
+  return tokens.map(({ text }, i) => ({
+    text,
+    title: `${visible(text)}, ${percent(weights[i])}`,
+    style: { "--heat": Math.sqrt(Math.min(1, weights[i] / most)) },
+    className: i === prompt_length ? "first" : "",
+    locked: i === 0,
+  }));
 }
 
 const Chooser = ({ name, count, value, onChange }) => html`

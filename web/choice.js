@@ -3,7 +3,7 @@ import { Chart } from "./chart.js";
 import { html, useMemo } from "./html.js";
 import { language } from "./preferences.js";
 import { percent, stageName, t } from "./i18n.js";
-import { visible } from "./tokens.js";
+import { visible } from "./run.js";
 
 const CHARTED = 6;
 

@@ -10,7 +10,8 @@ import { Lens } from "./lens.js";
 import { openSide } from "./opened.js";
 import { place } from "./passage.js";
 import { behind, inspect } from "./reply.js";
-import { openToken, visible } from "./tokens.js";
+import { visible } from "./run.js";
+import { openToken } from "./tokens.js";
 
 export function Inspector({ turn, index }) {
   const answer = turns.value[turn].answer.value;
