@@ -1,7 +1,7 @@
 """What a bench is, and how two sides are timed fairly.
 
-A bench is a file in this folder with `def run() -> list[Row]`. These machines drift by tens of percent within minutes, so the two
-sides take turns (`interleave`) and a row holds medians and their spread.
+A bench is a file in this folder with `def run() -> list[Row]`. Machines drift by tens of percent within minutes, so the
+two sides take turns (`interleave`) and a row holds medians and their spread.
 """
 
 import statistics
@@ -17,7 +17,7 @@ class Row:
         name: what is measured.
         ours, peer: medians, in `unit`; `peer` is None where nothing comparable exists.
         higher_is_better: whether more of `unit` is better (tokens/s) or less (seconds).
-        goal: the least ratio (or, without a peer, the value of `ours`) that the issues ask for; None where they ask nothing.
+        goal: the least ratio that is asked for, or the value of `ours` where there is no peer; None: no goal is set.
         spread: (smallest, largest) ratio of a round, or of `ours` without a peer.
     """
 
