@@ -55,7 +55,7 @@ export async function* stream(path, body, signal) {
   for await (const data of eventData(response.body)) {
     if (data === "[DONE]") return;
     const event = JSON.parse(data);
-    if (event.error) throw new ApiError(event.error.code ?? 500, event.error.message);
+    if (event.error) throw new ApiError(500, event.error.message);
     yield event;
   }
 }

@@ -5,7 +5,7 @@ import { t } from "./i18n.js";
 import { Icon, Logo } from "./icons.js";
 import { openSide, side } from "./opened.js";
 import { grounded, language, model, showTokens } from "./preferences.js";
-import { server } from "./server.js";
+import { hasDocuments, server } from "./server.js";
 import { Turn } from "./turn.js";
 
 const draft = signal("");
@@ -26,7 +26,7 @@ const Toolbar = () => html`
     <select aria-label=${t("chat.model")} value=${model.value} onChange=${(event) => (model.value = event.target.value)}>
       ${server.value.models.map(({ id }) => html`<option key=${id} value=${id}>${id}</option>`)}
     </select>
-    <${Switch} id="grounded" icon="book" name="chat.documents" on=${grounded} />
+    <${Switch} id="grounded" icon="book" name="chat.documents" on=${grounded} lacking=${!hasDocuments.value} />
     <${Switch} id="tokens" icon="tokens" name="chat.tokens" on=${showTokens} />
     <div class="end">
       <button class="button quiet" id="settings" title=${t("side.settings")} aria-label=${t("side.settings")}
@@ -40,8 +40,9 @@ const Toolbar = () => html`
   </div>
 `;
 
-const Switch = ({ id, icon, name, on }) => html`
-  <button class="button" id=${id} aria-pressed=${on.value} title=${t(`${name}.help`)} aria-label=${t(name)}
+const Switch = ({ id, icon, name, on, lacking = false }) => html`
+  <button class="button" id=${id} disabled=${lacking} aria-pressed=${on.value && !lacking}
+    title=${t(lacking ? `${name}.lacking` : `${name}.help`)} aria-label=${t(name)}
     onClick=${() => (on.value = !on.value)}>
     <${Icon} name=${icon} /><span class="label">${t(name)}</span>
   </button>

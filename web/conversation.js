@@ -17,10 +17,9 @@ export async function ask(question) {
   const change = (news) => (answer.value = { ...answer.value, ...news });
   turns.value = [...turns.value, { question, answer }];
   running = new AbortController();
-  const started = performance.now();
   try {
     for await (const event of stream("/v1/chat/completions", body, running.signal)) change(read(answer.value, event));
-    change({ state: "done", seconds: (performance.now() - started) / 1000 });
+    change({ state: "done" });
   } catch (error) {
     change(error.name === "AbortError" ? { state: "stopped" } : { state: "failed", error });
   }

@@ -1,10 +1,11 @@
 // A reply, from the request that asks for it to the report on one of its tokens: all that knows the shapes of docs/api.md.
 import { post } from "./api.js";
 import { grounded, model, sampling, showTokens } from "./preferences.js";
+import { hasDocuments } from "./server.js";
 
 /**
- * state: "streaming", "done", "stopped" or "failed" (then `error`). Spans are characters of `text`.
- * tokens: {text, probability}, only when they were asked for. passages: {number, source, heading, page, text, start, end, score}.
+ * state: "streaming", "done", "stopped" or "failed" (then `error`). tokens: {text, bytes, start, probability}, if asked for;
+ * starts and the spans of sentences are characters of `text`. The rest comes at the end, as the API's `cutaway`.
  */
 export const EMPTY = { state: "streaming", text: "", tokens: [], passages: [], sentences: [], answered: null };
 
@@ -23,8 +24,8 @@ export function requestBody(turns, question) {
     stream: true,
     stream_options: { include_usage: true },
     ...settings,
-    documents: grounded.value,
-    ...(showTokens.value ? { logprobs: true, top_logprobs: 1, inspect: true } : {}),
+    ...(hasDocuments.value && { documents: grounded.value }),
+    ...(showTokens.value && { logprobs: true, inspect: true }),
   };
 }
 
@@ -33,24 +34,32 @@ export function read(answer, event) {
   const news = {};
   const [choice] = event.choices;
   if (choice?.delta.content) news.text = answer.text + choice.delta.content;
-  if (choice?.logprobs) {
-    const added = choice.logprobs.content.map(({ token, logprob }) => ({ text: token, probability: Math.exp(logprob) }));
-    news.tokens = [...answer.tokens, ...added];
-  }
+  if (choice?.logprobs) news.tokens = [...answer.tokens, ...placed(choice.logprobs.content, answer.tokens)];
   if (choice?.finish_reason) news.finish = choice.finish_reason;
   if (event.usage) news.usage = event.usage;
   if (event.cutaway) Object.assign(news, event.cutaway);
   return news;
 }
 
-/** The report on token `index` of a reply (docs/api.md). */
-export const inspect = (answer, index, signal) =>
-  post("/v1/inspect", { model: answer.model, ids: answer.ids, position: answer.prompt_length + index }, signal);
+/** Tokens with their places in the text. It is decoded from the bytes of all, because a character may be split over tokens. */
+function placed(added, before) {
+  const bytes = before.flatMap((token) => token.bytes);
+  return added.map((token) => {
+    const start = new TextDecoder().decode(new Uint8Array(bytes)).length;
+    bytes.push(...token.bytes);
+    return { text: token.token, bytes: token.bytes, start, probability: Math.exp(token.logprob) };
+  });
+}
+
+/** The report on token `index` of a reply; those before 0 are the prompt's. */
+export const inspect = ({ ids, prompt_length, sampling }, index, signal) =>
+  post("/v1/inspect", { model: model.value, ids, position: prompt_length + index, prompt_length, sampling }, signal);
 
 /** The sentence that token `index` is part of, if it is known. */
 export function sentenceOf(answer, index) {
-  const at = answer.tokens.slice(0, index).reduce((length, token) => length + token.text.length, 0);
-  return answer.sentences.find(({ start, end }) => start <= at && at < end);
+  const { start: at, text } = answer.tokens[index];
+  const letter = at + text.length - text.trimStart().length; // the space before a sentence belongs to its first token
+  return answer.sentences.find(({ start, end }) => start <= letter && letter < end);
 }
 
 /** The passages that stand behind token `index`: those that support its sentence. */

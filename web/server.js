@@ -1,23 +1,26 @@
 // What the server says of itself: whether it is ready, and which models it serves.
 import { get } from "./api.js";
-import { effect, html, signal } from "./html.js";
+import { computed, effect, html, signal } from "./html.js";
 import { t } from "./i18n.js";
 import { apiKey, model } from "./preferences.js";
 
 const WAITING_MS = 2_000;
 const READY_MS = 20_000;
 
-/** state: "waiting" until ready, "ready", "locked" (wants a key), or "away" (does not answer). */
+/** state: "ready", "waiting" (starting or stopping), "locked" (wants a key), or "away" (does not answer). */
 export const server = signal({ state: "waiting", models: [] });
+
+/** Whether the model chosen has documents to answer from. */
+export const hasDocuments = computed(() => server.value.models.some(({ id, documents }) => id === model.value && documents));
 
 let timer;
 
 async function ask() {
   clearTimeout(timer);
   try {
-    const answer = await get("/v1/models");
-    server.value = { state: "ready", models: answer.data };
-    if (!answer.data.some(({ id }) => id === model.value)) model.value = answer.data[0].id;
+    const models = (await get("/v1/models")).data.filter(({ kind }) => kind === "chat");
+    server.value = { state: "ready", models };
+    if (!models.some(({ id }) => id === model.value)) model.value = models[0].id;
   } catch (error) {
     const state = { 0: "away", 401: "locked" }[error.status] ?? "waiting";
     server.value = { ...server.value, state };

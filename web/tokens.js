@@ -14,11 +14,13 @@ export function Tokens({ answer, turn }) {
     text,
     title: `${visible(text)}, ${percent(probability)}`,
     style: { "--surprise": surprise(probability) },
+    locked: !answer.ids, // they come at the end of the reply
     className: sentenceOf(answer, index)?.supported === false ? "unsupported" : "",
   }));
   return html`
     <${TokenRun} kind="surprise" label=${t("tokens.label")} tokens=${tokens} current=${open >= 0 ? open : null}
       onOpen=${(index) => openToken(turn, index)} />
+    ${!answer.ids && answer.state !== "streaming" && html`<p class="notice">${t("tokens.cut")}</p>`}
     <p class="scale" aria-hidden="true">${t("tokens.sure")}<span></span>${t("tokens.unsure")}</p>
   `;
 }

@@ -16,12 +16,12 @@ export const WORDS = {
   ],
 
   "server.ready": ["Ready", "就绪"],
-  "server.waiting": ["Starting…", "启动中…"],
+  "server.waiting": ["Not ready", "尚未就绪"],
   "server.away": ["No connection", "连接不上"],
   "server.locked": ["Key needed", "需要密钥"],
   "server.waiting.long": [
-    "The server is still loading its model. You can write your question now and send it when the dot turns green.",
-    "服务器还在加载模型。可以先写好问题，等圆点变绿再发送。",
+    "The server is not ready: it is starting, or stopping. Write your question now and send it when the dot turns green.",
+    "服务器尚未就绪：正在启动或正在停止。可以先写好问题，等圆点变绿再发送。",
   ],
   "server.away.long": [
     "The server does not answer. Is `cutaway serve` still running? This page tries again by itself.",
@@ -31,6 +31,10 @@ export const WORDS = {
   "chat.model": ["Model", "模型"],
   "chat.documents": ["Documents", "文档"],
   "chat.documents.help": ["Answer from the indexed documents, with citations", "依据已索引的文档回答，并注明出处"],
+  "chat.documents.lacking": [
+    "This server has no index; start it with one to get cited answers",
+    "此服务器没有索引；带索引启动后才能得到注明出处的回答",
+  ],
   "chat.tokens": ["Show tokens", "显示词元"],
   "chat.tokens.help": [
     "Show each token of the next replies and open any of them; costs nothing when off",
@@ -114,6 +118,11 @@ export const WORDS = {
   "tokens.absent": [
     "This reply was made without its tokens. Ask again with “Show tokens” on.",
     "这条回答生成时没有记录词元。请在打开“显示词元”后再问一次。",
+  ],
+
+  "tokens.cut": [
+    "A reply that was cut short keeps its probabilities, but its tokens cannot be opened.",
+    "被中断的回答保留了概率，但其中的词元无法点开。",
   ],
 
   "inspect.working": ["Looking inside…", "正在查看内部…"],
