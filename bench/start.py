@@ -1,4 +1,4 @@
-"""Start: how long until the help is there, until the main job answers, how much memory it takes, how soon the first token comes."""
+"""Start: how long until the help is there and the main job answers, how much memory it takes, how soon a token comes."""
 
 import json
 import os
