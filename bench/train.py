@@ -1,8 +1,8 @@
 """Training tokens per second: our loop with its defaults beside transformers' Trainer with its own, on the same model and data.
 
-A Llama shape of 16M parameters, vocabulary 8,192, context 512, on the CPU. Ours trains with bfloat16 autocast where the processor has
-it, compiled blocks and the fused loss; the peer in float32. Both start from equal weights, and read equal tokens. What is timed
-is a run of the whole loop from the start of its second step to the start of its last; compiling is done before.
+A Llama shape of 16M parameters, vocabulary 8,192, context 512, on the CPU. Ours trains with bfloat16 autocast where the processor
+has it, compiled blocks and the fused loss; the peer in float32. Both start from equal weights and read equal tokens. What is
+timed is the loop from the start of its second step to the start of its last; compiling is done before.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from cutaway.train.checkpoint import FullWeights
 from cutaway.train.loop import LoopConfig, train
 from cutaway.train.objectives import causal_lm
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 384,
     "intermediate_size": 1024,

@@ -18,8 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cutaway.adapt.lora import LoraConfig, remove
+from cutaway.adapt.peft_files import load_adapter, write_adapter
 from cutaway.core.errors import CheckpointError
-from cutaway.core.files import new_folder, recover_folder
+from cutaway.core.files import new_folder
 from cutaway.core.seeds import random_state, restore_random_state
 from cutaway.data.stream import BatchStream
 from cutaway.models.huggingface import load_model, write_model
@@ -27,8 +29,10 @@ from cutaway.text.tokenizer import Tokenizer
 
 
 class WeightFiles(Protocol):
-    """How the trained weights are written to and read from a folder."""
+    """How the trained weights are written to and read from a folder, and what the folder with the result is called."""
 
+    @property
+    def name(self) -> str: ...
     def write(self, folder: Path) -> None: ...
     def read(self, folder: Path) -> None: ...
 
@@ -39,6 +43,7 @@ class FullWeights:
 
     model: nn.Module
     tokenizer: Tokenizer | None = None
+    name: str = "model"
 
     def write(self, folder: Path) -> None:
         write_model(self.model, self.tokenizer, folder)
@@ -46,6 +51,25 @@ class FullWeights:
     def read(self, folder: Path) -> None:
         weight = next(self.model.parameters())
         self.model.load_state_dict(load_model(folder, weight.dtype, weight.device).state_dict())
+
+
+@dataclass(frozen=True)
+class AdapterWeights:
+    """The LoRA adapters of a model, as a PEFT folder; `base` names the model they belong to."""
+
+    model: nn.Module
+    config: LoraConfig
+    base: str
+    name: str = "adapter"
+
+    def write(self, folder: Path) -> None:
+        write_adapter(self.model, self.config, folder, self.base)
+
+    def read(self, folder: Path) -> None:
+        training = self.model.training
+        remove(self.model)
+        load_adapter(self.model, folder)
+        self.model.train(training)
 
 
 @dataclass
@@ -94,17 +118,12 @@ def save_checkpoint(
         (training / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
-def load_checkpoint(
-    folder: Path, files: WeightFiles, model: nn.Module, optimizer: torch.optim.Optimizer, stream: BatchStream
-) -> Standing | None:
-    """Put everything back as `save_checkpoint` found it; None when there is no checkpoint.
+def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stream: BatchStream) -> Standing:
+    """Put back what `save_checkpoint` found besides the weights, which `WeightFiles.read` reads.
 
     Raises:
         CheckpointError: the checkpoint does not fit this run or is damaged.
     """
-    recover_folder(folder)
-    if not folder.exists():
-        return None
     try:
         state = json.loads((folder / "training" / "state.json").read_text(encoding="utf-8"))
         moments = load_file(folder / "training" / "optimizer.safetensors")
@@ -113,7 +132,6 @@ def load_checkpoint(
         raise CheckpointError(
             f"cannot be resumed: {err}", field="out", value=str(folder), hint="remove it to start anew"
         ) from None
-    files.read(folder)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             prefix = f"{name}:"

@@ -6,7 +6,7 @@ A run's folder:
     metrics.jsonl     one line per event; tensorboard/ holds the same
     last/             the checkpoint to resume from (see `checkpoint`), until the run is done
     best/             the weights with the lowest held-out loss so far, until the run is done
-    model/            the result
+    model/            the result; adapter/ where an adapter was trained
 """
 
 import math
@@ -29,7 +29,7 @@ from cutaway.data.batch import Batch
 from cutaway.data.stream import BatchStream
 from cutaway.optim.adamw import OptimConfig, make_adamw
 from cutaway.optim.schedule import lr_factor
-from cutaway.train.checkpoint import Standing, WeightFiles, load_checkpoint, save_checkpoint, save_weights
+from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_checkpoint, save_weights
 from cutaway.train.gradients import accumulate, clip, gradient_norms
 from cutaway.train.logs import RunLog
 from cutaway.train.objectives import Objective
@@ -83,7 +83,7 @@ def train(
     optim: OptimConfig,
     evaluate: Callable[[], float] | None = None,
 ) -> Outcome:
-    """Train `model` in place and leave the result in `out/model`; goes on from `out/last` when that is there.
+    """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there.
 
     Args:
         model: parameters that require a gradient are trained.
@@ -99,9 +99,14 @@ def train(
     """
     device = next(model.parameters()).device
     precision = pick_dtype(loop.precision, device)
+    last, best = out / "last", out / "best"
+    recover_folder(last)
+    recover_folder(best)
+    resumed = last.exists()
+    if resumed:
+        files.read(last)  # before the optimiser takes hold of the parameters
     optimizer = make_adamw(model, optim)
-    standing = load_checkpoint(out / "last", files, model, optimizer, stream) or Standing()
-    recover_folder(out / "best")
+    standing = load_training(last, model, optimizer, stream) if resumed else Standing()
     steps = loop.steps or math.ceil(loop.epochs * stream.batches_per_epoch / loop.micro_batches)
     batch = _peek(stream)
     flops = flops_per_token(model, batch.ids_BT.shape[1])
@@ -109,7 +114,7 @@ def train(
     speed = _Speed(flops, measure_peak(device, precision))
 
     def save() -> None:
-        save_checkpoint(out / "last", files, model, optimizer, stream, standing)
+        save_checkpoint(last, files, model, optimizer, stream, standing)
 
     with (
         RunLog(out, standing.step, loop.tensorboard) as log,
@@ -140,20 +145,20 @@ def train(
                 held_out = evaluate()
                 log.write(standing.step, held_out_loss=held_out)
                 bar.say(f"step {standing.step}: held-out loss {held_out:.4f}")
-                _note(standing, held_out, files, out / "best")
+                _note(standing, held_out, files, best)
             if stop.requested and standing.step < steps:
                 save()
                 raise Interrupted(
-                    f"stopped after step {standing.step} of {steps}; saved in {out / 'last'}",
+                    f"stopped after step {standing.step} of {steps}; saved in {last}",
                     hint="the same command goes on from there",
                 )
             if standing.step % loop.checkpoint_every == 0 and standing.step < steps:
                 save()
     if standing.best is not None:
-        files.read(out / "best")
-    save_weights(files, out / "model")
-    for folder in ("last", "best"):
-        shutil.rmtree(out / folder, ignore_errors=True)
+        files.read(best)
+    save_weights(files, out / files.name)
+    for folder in (last, best):
+        shutil.rmtree(folder, ignore_errors=True)
     model.eval()
     return Outcome(standing.step, standing.tokens, standing.best, standing.best_step)
 

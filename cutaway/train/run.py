@@ -7,6 +7,7 @@ from typing import Any
 from cutaway.core.config import Config, load_config, save_config
 from cutaway.core.errors import ConfigError
 from cutaway.core.files import recover_folder, write_text
+from cutaway.data.corpus import DataConfig
 
 CONFIG, REPORT = "config.yaml", "report.json"
 
@@ -28,6 +29,14 @@ def begin_run(config: Config, out: Path) -> dict[str, Any] | None:
         raise ConfigError("is not empty and holds no run", field="out", value=str(out), hint="give a new folder")
     save_config(config, out / CONFIG)
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+
+
+def check_length(data: DataConfig, model: Any) -> None:
+    """Refuse rows that are longer than the model's context."""
+    if data.seq_len > model.context:
+        raise ConfigError(
+            f"is longer than the model's context of {model.context}", field="data.seq_len", value=data.seq_len
+        )
 
 
 def _check_same(config: Config, out: Path) -> None:

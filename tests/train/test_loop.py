@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 import torch
@@ -36,17 +37,15 @@ def dropout_model(tiny):
     return GPT2(GPT2Config(vocab_size=31, n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.2))
 
 
-def interrupt_after(step):
-    """An objective that asks the run to stop, as Ctrl-C does, while `step` is computed."""
-    import signal
-
+def interrupt_after(step, number=signal.SIGINT):
+    """An objective that asks the run to stop, as Ctrl-C does, while its `step`th call is computed."""
     calls = 0
 
     def objective(model, batch):
         nonlocal calls
         calls += 1
         if calls == step:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return causal_lm(model, batch)
 
     return objective
@@ -111,6 +110,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tiny, stream, tmp_path):
             run(other, stream(), parts, micro_batches=2)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert losses(whole) == losses(parts)
+
+
+def test_sigterm_saves_too_and_the_handlers_are_put_back(tiny, stream, tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="stopped after step 4 of 8"):
+        run(tiny(), stream(), tmp_path, objective=interrupt_after(4, signal.SIGTERM))
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert (tmp_path / "last").exists()
 
 
 def test_a_checkpoint_holds_the_optimiser_without_pickle(tiny, stream, tmp_path):
