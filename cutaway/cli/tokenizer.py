@@ -1,0 +1,123 @@
+"""cutaway tokenizer train FILES… --out FOLDER [--kind bpe|wordpiece|unigram] [vocab_size=8192 …]
+cutaway tokenizer encode|inspect TOKENIZER TEXT [--json]
+cutaway tokenizer decode TOKENIZER IDS… [--json]
+
+Train a tokeniser on your files; look at what one does to a text. TOKENIZER is a folder, a tokenizer.json, a SentencePiece .model,
+a .tiktoken file, a .gguf file or the name of a packaged model.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cutaway.text.tokenizer import Tokenizer
+
+PANEL = "Use"
+app = typer.Typer(help="Train a tokeniser; see what one does to a text.", no_args_is_help=True)
+
+Spec = Annotated[str, typer.Argument(metavar="TOKENIZER", help="A folder, file or packaged model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("train")
+def train(
+    files: Annotated[list[str], typer.Argument(help="Text files and folders, then settings (vocab_size=8192).")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    kind: Annotated[str, typer.Option(help="bpe, wordpiece or unigram.")] = "bpe",
+    config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
+) -> None:
+    """Train a tokeniser on files."""
+    from cutaway.core.config import load_config, save_config
+    from cutaway.core.errors import DataError
+    from cutaway.core.progress import step
+    from cutaway.data.read import find_files
+    from cutaway.text.train import TrainTokenizerConfig, read_texts, train_tokenizer
+
+    overrides = [f"kind={kind}", *(given for given in files if "=" in given and not Path(given).exists())]
+    paths = [given for given in files if given not in overrides]
+    if not paths:
+        raise DataError("name at least one file", field="files")
+    settings = load_config(TrainTokenizerConfig, config, overrides)
+    found = find_files(paths)
+    with step(f"training on {len(found)} files"):
+        tokenizer = train_tokenizer(read_texts(found), settings)
+    tokenizer.save(out)
+    save_config(settings, out / "tokenizer.yaml")
+    typer.echo(f"{tokenizer.vocab_size} tokens → {out}; look at it with: cutaway tokenizer inspect {out} 'some text'")
+
+
+@app.command("encode")
+def encode(
+    tokenizer: Spec,
+    text: Annotated[str, typer.Argument(help="The text.")],
+    special: Annotated[bool, typer.Option("--special", help="Read special tokens written in the text.")] = False,
+    json: Json = False,
+) -> None:
+    """Text to ids."""
+    from json import dumps
+
+    ids = _open(tokenizer).encode(text, special)
+    typer.echo(dumps(ids) if json else " ".join(map(str, ids)))
+
+
+@app.command("decode")
+def decode(tokenizer: Spec, ids: Annotated[list[int], typer.Argument(help="Token ids.")], json: Json = False) -> None:
+    """Ids to text."""
+    from json import dumps
+
+    opened = _open(tokenizer)
+    for id in ids:
+        opened.token_bytes(id)  # an id that does not exist is named
+    text = opened.decode(ids, skip_special=False)
+    typer.echo(dumps(text, ensure_ascii=False) if json else text)
+
+
+@app.command("inspect")
+def inspect(
+    tokenizer: Spec,
+    text: Annotated[str, typer.Argument(help="The text.")],
+    special: Annotated[bool, typer.Option("--special", help="Read special tokens written in the text.")] = False,
+    json: Json = False,
+) -> None:
+    """The pieces of a text: id, characters, bytes, place."""
+    from dataclasses import asdict
+    from json import dumps
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from cutaway.core.errors import DataError
+    from cutaway.text.report import fit
+
+    if not text:
+        raise DataError("is empty", field="text")
+    opened = _open(tokenizer)
+    pieces, measured = opened.pieces(text, special), fit(opened, text)
+    if json:
+        rows = [{**asdict(piece), "bytes": list(piece.bytes)} for piece in pieces]
+        typer.echo(dumps({"pieces": rows, "fit": asdict(measured)}, ensure_ascii=False, indent=1))
+        return
+    table = Table("id", "piece", "bytes", "characters")
+    for piece in pieces:
+        shown = f"[bold]{piece.text}[/bold]" if piece.special else repr(piece.text)
+        table.add_row(str(piece.id), shown, piece.bytes.hex(" "), f"{piece.start}–{piece.end}")
+    Console().print(table)
+    typer.echo(
+        f"{measured.tokens} tokens, {measured.bytes} bytes: {measured.bytes_per_token:.2f} bytes per token, "
+        f"{measured.tokens_per_word:.2f} tokens per word, {measured.unknown_rate:.1%} unknown, "
+        f"round trip {'exact' if measured.round_trip else 'NOT exact'}"
+    )
+
+
+def _open(spec: str) -> "Tokenizer":
+    from cutaway.models.gguf import metadata, open_gguf
+    from cutaway.models.packaged import PACKAGED, packaged_path
+    from cutaway.text.gguf import tokenizer_from_gguf
+    from cutaway.text.load import load_tokenizer
+
+    path = (packaged_path(spec) if spec in PACKAGED else None) or Path(spec)
+    if path.suffix == ".gguf":
+        return tokenizer_from_gguf(metadata(open_gguf(path)))
+    return load_tokenizer(path)
