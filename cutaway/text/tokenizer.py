@@ -56,6 +56,8 @@ class Tokenizer:
         chat_template: str | None = None,
         adds_bos: bool = False,
     ):
+        backend.no_padding()  # a file may ask for both; whoever makes batches decides
+        backend.no_truncation()
         self.backend = backend
         self.chat_template = chat_template
         self.adds_bos = adds_bos
@@ -101,8 +103,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once, on all cores."""
-        with self._plain():
-            return [found.ids for found in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [found.ids for found in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_document(self, text: str) -> list[int]:
         """A whole document as models see it: with BOS where the tokeniser adds one, and EOS where there is one."""
@@ -180,30 +181,21 @@ class Tokenizer:
         return None if token is None else self.backend.token_to_id(token)
 
     def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
-        if special:
-            return self.backend.encode(text, add_special_tokens=False)
-        with self._plain():
-            return self.backend.encode(text, add_special_tokens=False)
+        return (self.backend if special else self._plain).encode(text, add_special_tokens=False)
 
-    def _plain(self) -> "_SpecialAsText":
-        return _SpecialAsText(self.backend)
+    @functools.cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """A copy that reads special tokens written in a text as ordinary text.
+
+        The library has a switch for that; threads encode at the same time, so nothing is switched while one may be reading.
+        """
+        plain = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        plain.encode_special_tokens = True
+        return plain
 
     @functools.cached_property
     def _vocabulary(self) -> dict[str, int]:
         return self.backend.get_vocab(with_added_tokens=True)
-
-
-class _SpecialAsText:
-    """While this is open, special tokens written in a text are encoded as ordinary text."""
-
-    def __init__(self, backend: tokenizers.Tokenizer):
-        self.backend = backend
-
-    def __enter__(self) -> None:
-        self.backend.encode_special_tokens = True
-
-    def __exit__(self, *_: object) -> None:
-        self.backend.encode_special_tokens = False
 
 
 def _utf8_runs(data: bytes) -> Iterable[tuple[str, bytes]]:
