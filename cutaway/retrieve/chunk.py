@@ -39,7 +39,7 @@ class Chunk:
     page: int | None = None
 
 
-def chunk(document: Document, count: Callable[[list[str]], list[int]], config: ChunkConfig) -> list[Chunk]:
+def chunk(document: Document, count: Callable[[Sequence[str]], list[int]], config: ChunkConfig) -> list[Chunk]:
     """Cut a document; no passage crosses a heading or a page.
 
     Args:
@@ -69,7 +69,7 @@ def sentences(text: str) -> list[Span]:
     ]
 
 
-def _atoms(text: str, section: Section, count: Callable[[list[str]], list[int]], size: int) -> Iterator[Span]:
+def _atoms(text: str, section: Section, count: Callable[[Sequence[str]], list[int]], size: int) -> Iterator[Span]:
     """Sentences; one that alone is over the size falls apart at spaces, and a run without spaces anywhere."""
     spans = [
         (section.start + start, section.start + end) for start, end in sentences(text[section.start : section.end])

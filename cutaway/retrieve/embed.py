@@ -35,9 +35,9 @@ class Embedder:
         """D."""
         return self.model.config.hidden_size
 
-    def count(self, text: str) -> int:
-        """Tokens of a text, without the two that frame it."""
-        return len(self.tokenizer.encode(text))
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without the two that frame it."""
+        return [len(ids) for ids in self.tokenizer.encode_batch(texts)]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Tensor:

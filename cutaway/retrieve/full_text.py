@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 K1, B = 1.2, 0.75
 _TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]+|[^\W_]+")
 _CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]")
-STOP_WORDS = frozenset(
-    "a about all also an and any are as at be been but by can could did do does for from had has have how if in into is it "
-    "its may me more most no nor not of on one or our should so some such than that the their them then there these they "
-    "this those to was we were what when where which while who why will with would you your".split()
-)
-CHINESE_STOP = frozenset(
-    "什么 怎么 如何 为什 为何 哪些 哪个 多少 是什 么是 怎样 吗 呢 的 了 是 在 和 请问 有什 有哪 会怎 谁 几".split()
-)
+_STOP_WORDS = """
+a about all also an and any are as at be been but by can could did do does for from had has have how if in into is it its may
+me more most no nor not of on one or our should so some such than that the their them then there these they this those to was
+we were what when where which while who why will with would you your
+什么 怎么 如何 为什 为何 哪些 哪个 多少 是什 么是 怎样 吗 呢 的 了 是 在 和 请问 有什 有哪 会怎 谁 几
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def terms(text: str) -> list[str]:
@@ -34,7 +33,7 @@ def terms(text: str) -> list[str]:
     for token in _TOKEN.findall(text.lower()):
         if _CJK.match(token):
             pairs = [token[i : i + 2] for i in range(len(token) - 1)] or [token]
-            found.extend(pair for pair in pairs if pair not in CHINESE_STOP)
+            found.extend(pair for pair in pairs if pair not in STOP_WORDS)
         elif token not in STOP_WORDS:
             words.append(token)
             found.append("")
@@ -79,14 +78,14 @@ class FullText:
             return np.zeros(self._length, np.float32)
         return self._bm25.get_scores_from_ids(known)
 
-    def search(self, query: str, k: int, allowed: NDArray[np.bool_] | None = None) -> list[tuple[int, float]]:
-        """The `k` best passages that share a term with the query, best first, with their scores."""
+    def search(self, query: str, k: int, allowed: NDArray[np.bool_] | None = None) -> list[tuple[float, int]]:
+        """The `k` best passages that share a term with the query, best first, as (score, passage)."""
         scores = self.scores(query)
         if allowed is not None:
             scores = np.where(allowed, scores, 0)
         k = min(k, self._length)
         top = np.argpartition(-scores, k - 1)[:k] if k else np.zeros(0, np.int64)
-        return [(int(i), float(scores[i])) for i in top[np.lexsort((top, -scores[top]))] if scores[i] > 0]
+        return [(float(scores[i]), int(i)) for i in top[np.lexsort((top, -scores[top]))] if scores[i] > 0]
 
 
 @cache

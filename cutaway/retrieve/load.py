@@ -130,7 +130,7 @@ def _html(data: bytes, name: str, stem: str) -> Document:
     text = None
     if tree is not None:
         text = trafilatura.extract(tree, output_format="markdown", include_comments=False, favor_recall=True)
-    if not text:
+    if tree is None or not text:
         raise DataError("holds no text", field="file", value=name)
     title = tree.findtext(".//title") or stem
     return Document(name, " ".join(title.split()), text, markdown_sections(text))

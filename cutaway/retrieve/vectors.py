@@ -12,7 +12,7 @@ from cutaway.core.device import has_fast_bfloat16
 EXTRA = 64  # candidates beyond k; the rounding of bfloat16 (2^-9 of a unit vector's products) moves ranks by few places
 
 
-class ExactSearch:
+class ExactVectors:
     """Search among unit vectors.
 
     Args:
@@ -20,20 +20,20 @@ class ExactSearch:
     """
 
     def __init__(self, vectors_ND: Tensor):
-        self._exact_ND = vectors_ND.contiguous()
+        self.full_ND = vectors_ND.contiguous()
         fast = has_fast_bfloat16(vectors_ND.device)
-        self._coarse_ND = self._exact_ND.to(torch.bfloat16) if fast else self._exact_ND
+        self._coarse_ND = self.full_ND.to(torch.bfloat16) if fast else self.full_ND
 
-    def search(self, query_D: Tensor, k: int, allowed_N: Tensor | None = None) -> list[tuple[int, float]]:
-        """The `k` nearest rows and their inner products, best first; `allowed_N` (boolean) leaves rows out."""
+    def search(self, query_D: Tensor, k: int, allowed_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Inner products and rows of the `k` nearest, best first; `allowed_N` (boolean) leaves rows out."""
         coarse_N = (self._coarse_ND @ query_D.to(self._coarse_ND.dtype)).float()
         if allowed_N is not None:
             coarse_N = coarse_N.masked_fill(~allowed_N, -torch.inf)
             k = min(k, int(allowed_N.sum()))
         k = min(k, len(coarse_N))
         candidates_C = coarse_N.topk(min(k + EXTRA, len(coarse_N))).indices
-        exact_C = self._exact_ND[candidates_C] @ query_D
+        exact_C = self.full_ND[candidates_C] @ query_D
         if allowed_N is not None:
             exact_C = exact_C.masked_fill(~allowed_N[candidates_C], -torch.inf)
         top = exact_C.topk(k)
-        return list(zip(candidates_C[top.indices].tolist(), top.values.tolist(), strict=True))
+        return top.values, candidates_C[top.indices]

@@ -1,0 +1,100 @@
+"""The passages on disk: one LanceDB table, in which every change of a set of documents is one atomic commit.
+
+A kill at any moment leaves the table as before or after a commit, so a document's passages are always those of one version
+of it, and all of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_TABLE = "passages"
+
+
+class Store:
+    """The table in `folder`, made when it is first written.
+
+    Args:
+        width: D, the length of the vectors.
+    """
+
+    def __init__(self, folder: Path, width: int):
+        import lancedb
+        import pyarrow as pa
+
+        self._database = lancedb.connect(str(folder))
+        text, number = pa.string(), pa.int64()
+        columns = {"id": text, "source": text, "title": text, "heading": text, "page": number, "start": number}
+        columns |= {"end": number, "text": text, "content": text, "vector": pa.list_(pa.float32(), width)}
+        self._schema = pa.schema(list(columns.items()))
+        self._width = width
+
+    @property
+    def version(self) -> int:
+        """Grows with every commit; 0 when nothing was written yet."""
+        table = self._table()
+        return 0 if table is None else int(table.version)
+
+    def documents(self) -> dict[str, str]:
+        """The source of every document, and the hash of the content that its passages are of."""
+        table = self._table()
+        if table is None:
+            return {}
+        pairs = table.search().select(["source", "content"]).limit(table.count_rows()).to_arrow()
+        return dict(zip(pairs.column("source").to_pylist(), pairs.column("content").to_pylist(), strict=True))
+
+    def read(self) -> tuple[list[dict[str, Any]], Tensor]:
+        """Every passage, and their vectors (N × D)."""
+        table = self._table()
+        if table is None:
+            return [], torch.empty(0, self._width)
+        found = table.to_arrow()
+        flat = found.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        vectors = np.array(flat, np.float32).reshape(len(found), self._width)
+        return found.drop_columns(["vector", "content"]).to_pylist(), torch.from_numpy(vectors)
+
+    def replace(self, sources: Sequence[str], rows: list[dict[str, Any]]) -> None:
+        """In one commit: the passages of `sources` go, `rows` (with `vector` and `content`) come."""
+        import pyarrow as pa
+
+        new = pa.Table.from_pylist(rows, schema=self._schema)
+        table = self._table()
+        if table is None:
+            self._database.create_table(_TABLE, data=new)
+            return
+        merge = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.when_not_matched_by_source_delete(_among(sources)).execute(new)
+
+    def remove(self, sources: Sequence[str]) -> None:
+        """In one commit: the passages of `sources` go."""
+        table = self._table()
+        if table is not None and sources:
+            table.delete(_among(sources))
+
+    def tidy(self, approximate: bool) -> None:
+        """Join small pieces, drop old versions after a day (readers may hold them), and make the approximate index if asked."""
+        table = self._table()
+        if table is None:
+            return
+        if approximate:
+            table.create_index(metric="dot", vector_column_name="vector", replace=True)
+        table.optimize()
+
+    def nearest(self, query_D: Tensor, k: int) -> list[str]:
+        """The ids of about the `k` nearest passages, by the approximate index; the candidates are compared in full."""
+        table = self._table()
+        if table is None:
+            return []
+        query = table.search(query_D.tolist()).distance_type("dot").nprobes(64).refine_factor(10)
+        return [row["id"] for row in query.select(["id"]).limit(k).to_list()]
+
+    def _table(self) -> Any:
+        return self._database.open_table(_TABLE) if _TABLE in self._database.list_tables().tables else None
+
+
+def _among(sources: Sequence[str]) -> str:
+    return "source IN (" + ", ".join("'" + source.replace("'", "''") + "'" for source in sources) + ")"
