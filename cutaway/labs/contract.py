@@ -21,7 +21,7 @@ The verdict is computed (`verdict`): *refuted* when a check of the claim fails, 
 stated limit holds, else *supported*. `expected` is what we found when the lab was written; the report shows both.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Verdict = Literal["supported", "qualified", "refuted"]
-Number = float | int | bool | str | list["Number"]
+Number = float | int | bool | str | Sequence["Number"]
 Numbers = Mapping[str, Number]
 """Flat names to numbers or (nested) lists of numbers; strings label axes. Units stand in the names (`_ms`, `_bits`)."""
 

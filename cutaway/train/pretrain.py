@@ -1,5 +1,6 @@
 """Pretraining: a model of any shape, or a checkpoint to go on from, on the user's text."""
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,16 +11,18 @@ from pydantic import Field, model_validator
 
 from cutaway.core.config import Config
 from cutaway.core.device import pick_device, pick_dtype
-from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.core.seeds import seed_all
 from cutaway.data.corpus import DataConfig, open_corpus
+from cutaway.data.read import read_records
+from cutaway.data.shapes import Document, shape
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import load
 from cutaway.optim.adamw import OptimConfig
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.loop import LoopConfig, train
@@ -37,7 +40,8 @@ class PretrainConfig(Config):
         {"model_type": "llama"}, description="family and shape: model_type and the fields of its config.json"
     )
     start: str | None = Field(None, description="instead of `model`: a checkpoint to go on from, with its tokeniser")
-    tokenizer: Path | None = Field(None, description="folder or file; null: train one of model.vocab_size on the data")
+    tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
+    train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
@@ -46,8 +50,8 @@ class PretrainConfig(Config):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PretrainConfig":
-        if self.start is not None and (self.tokenizer is not None or "model" in self.model_fields_set):
-            raise ValueError("start brings its own model and tokeniser; leave out model and tokenizer")
+        if self.start is not None and self.model_fields_set & {"model", "tokenizer", "train_tokenizer"}:
+            raise ValueError("start brings its own model and tokeniser; leave out model, tokenizer and train_tokenizer")
         return self
 
 
@@ -96,13 +100,13 @@ def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any,
         check_length(config.data, loaded.model)
         return loaded.model, loaded.tokenizer
     tokenizer = _tokenizer(config)
-    shape = {"vocab_size": tokenizer.vocab_size, **config.model}
+    fields = {"vocab_size": tokenizer.vocab_size, **config.model}
     with torch.device("meta"):
-        planned = make_model(shape)
+        planned = make_model(fields)
     check_tokenizer(tokenizer, planned, source="model.vocab_size")
     check_length(config.data, planned)
     refuse_if_too_large(static_memory(planned), device)
-    return make_model(shape).to(device), tokenizer
+    return make_model(fields).to(device), tokenizer
 
 
 def _tokenizer(config: PretrainConfig) -> Tokenizer:
@@ -111,4 +115,15 @@ def _tokenizer(config: PretrainConfig) -> Tokenizer:
         return load_tokenizer(config.out / "last")
     if config.tokenizer is not None:
         return load_tokenizer(config.tokenizer)
-    raise ConfigError("is required without start", field="tokenizer", hint="a folder or tokenizer.json")
+    with step("training a tokeniser"):
+        return train_tokenizer(_texts(config.data), config.train_tokenizer)
+
+
+def _texts(data: DataConfig) -> Iterator[str]:
+    """What the training data says, piece by piece, whatever shape it comes in."""
+    for record in read_records(data.path, data.encoding):
+        one = shape(record)
+        if isinstance(one, Document):
+            yield from one.text.splitlines(keepends=True)
+        else:
+            yield from (message["content"] for message in one.messages)

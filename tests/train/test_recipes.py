@@ -120,6 +120,13 @@ def test_pretraining_learns_and_leaves_a_model(folder, tmp_path):
     assert pretrained(folder, tmp_path / "run") == report  # done: nothing is trained again
 
 
+def test_a_tokeniser_is_trained_where_none_is_given(folder, tmp_path):
+    settings = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith("tokenizer")]
+    report = pretrain(load_config(PretrainConfig, None, [*settings, "train_tokenizer.vocab_size=300"]))
+    assert report["steps"] == 12
+    assert load(tmp_path / "run" / "model", dtype="float32", device="cpu").tokenizer.vocab_size == 300
+
+
 def test_a_checkpoint_to_go_on_from(folder, base, tmp_path):
     settings = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(("model.", "tokenizer"))]
     report = pretrain(load_config(PretrainConfig, None, [*settings, f"start={base}"]))
