@@ -1,0 +1,65 @@
+"""cutaway serve MODEL [--index FOLDER] [--labs FOLDER] [--adapter FOLDER] [--port N] [key=value …]
+
+Serve a model over the OpenAI API, with the page at /.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PANEL = "Use"
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="A folder, a .gguf file or the name of a packaged model.")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="For example engine.max_batch=4 max_waiting=8.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Folder made by `cutaway index`: answers come with citations.")
+    ] = None,
+    labs: Annotated[Path | None, typer.Option(help="Folder made by `cutaway labs run`, for the gallery.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder with a LoRA adapter in PEFT's format.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="8000 by default; 0: any free one.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="CUTAWAY_API_KEY", help="What every request must show.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+) -> None:
+    """Serve a model over the OpenAI API, with the page at /."""
+    from cutaway.core.config import load_config
+    from cutaway.core.errors import ConfigError
+    from cutaway.models.load import load
+    from cutaway.models.packaged import SENTENCE_ENCODER, packaged_path
+    from cutaway.retrieve.embed import Embedder
+    from cutaway.retrieve.index import Index
+    from cutaway.serve.app import create_app
+    from cutaway.serve.config import ServeConfig
+    from cutaway.serve.run import run
+
+    flags = {"host": host, "port": port, "labs": labs}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    resolved = load_config(ServeConfig, config, [*given, *(settings or [])])
+    if api_key is not None:  # not through YAML: a key may look like a number
+        resolved = resolved.model_copy(update={"api_key": api_key})
+    for name, folder in {"index": index, "labs": resolved.labs}.items():
+        if folder and not folder.is_dir():
+            raise ConfigError("no such folder", field=name, value=str(folder))
+    loaded = load(model, dtype=dtype, device=device)
+    if adapter:
+        from cutaway.adapt.peft_files import load_adapter
+
+        load_adapter(loaded.model, adapter)
+    embedder = Embedder() if index or packaged_path(SENTENCE_ENCODER) else None
+    opened = Index.open(index, embedder) if index else None
+
+    def ready(url: str) -> None:
+        typer.echo(f"{loaded.name} on {url}  (Ctrl-C: finish what runs, then stop)")
+        typer.echo(f"  page    {url}/")
+        typer.echo(
+            f'  client  openai.OpenAI(base_url="{url}/v1", api_key={"KEY" if resolved.api_key else chr(34) + "none" + chr(34)})'
+        )
+
+    run(create_app(resolved, loaded, opened, embedder), resolved, ready)

@@ -1,0 +1,69 @@
+"""The application: every route on one service.
+
+app = create_app(ServeConfig(), load("smollm2-135m-instruct"), index=Index.open(folder))
+run(app)
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from cutaway import __version__
+from cutaway.core.files import resource
+from cutaway.models.load import Loaded
+from cutaway.retrieve.embed import Embedder
+from cutaway.retrieve.index import Index
+from cutaway.serve import errors
+from cutaway.serve.chat import chat_routes
+from cutaway.serve.completions import completion_routes
+from cutaway.serve.config import ServeConfig
+from cutaway.serve.gallery import gallery_routes
+from cutaway.serve.guard import Guard, Traffic
+from cutaway.serve.page import Page
+from cutaway.serve.routes import health_routes, inspection_routes, model_routes
+from cutaway.serve.service import Service
+
+
+def create_app(
+    config: ServeConfig, loaded: Loaded, index: Index | None = None, embedder: Embedder | None = None
+) -> FastAPI:
+    """Build the application; its engine's thread runs from start-up to shut-down.
+
+    Args:
+        index: what `documents: true` answers from.
+        embedder: what `/v1/embeddings` serves; that of the index by default.
+
+    Raises:
+        ResourceError: no memory for the engine's cache.
+    """
+    service, traffic, page = Service(config, loaded, index, embedder), Traffic(), Page(resource("web"))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.worker.start()
+        yield
+        await service.worker.stop()
+
+    # No pages of API documentation: they load scripts from elsewhere.
+    app = FastAPI(title="Cutaway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service, app.state.traffic = service, traffic
+    errors.install(app, config.retry_after)
+    for router in (
+        chat_routes(service),
+        completion_routes(service),
+        model_routes(service),
+        inspection_routes(service),
+        gallery_routes(config.labs),
+        health_routes(service, traffic),
+    ):
+        app.include_router(router)
+    app.mount("/", page)
+    app.add_middleware(
+        Guard,
+        config=config,
+        traffic=traffic,
+        metrics=service.metrics,
+        is_open=lambda path: path == "/health/live" or page.has(path),
+    )
+    return app

@@ -1,0 +1,24 @@
+"""Settings of the server."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cutaway.core.config import Config
+from cutaway.infer.engine import EngineConfig
+
+
+class ServeConfig(Config):
+    """Where it listens, who may ask, and how much it takes on."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, lt=65536, description="0: any free port")
+    api_key: str | None = Field(None, min_length=1, repr=False, description="what every request must show; null: none")
+    labs: Path | None = Field(None, description="folder written by `cutaway labs run`, for the gallery")
+    engine: EngineConfig = EngineConfig()
+    max_waiting: int = Field(64, ge=0, description="replies that may wait for a row; more are answered 429")
+    retry_after: int = Field(2, ge=1, description="seconds, told with a 429 or 503")
+    max_body: int = Field(8 * 2**20, ge=1024, description="bytes of a request")
+    max_n: int = Field(16, ge=1, description="replies per request")
+    max_inputs: int = Field(256, ge=1, description="texts per request for embeddings")
+    ping: float = Field(15, gt=0, description="seconds between signs of life on a quiet stream")

@@ -1,0 +1,174 @@
+"""What clients may send: OpenAI's requests with Cutaway's own fields (docs/api.md).
+
+Every field is honoured or refused by name; only those in `WITHOUT_EFFECT` are accepted and mean nothing here. null means
+"not given". Defaults and ranges of sampling are those of `decode.sampling.Sampling`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cutaway.core.config import make_config
+from cutaway.core.errors import RequestError
+from cutaway.decode.sampling import Sampling
+
+WITHOUT_EFFECT = frozenset(
+    "user metadata store service_tier safety_identifier prompt_cache_key parallel_tool_calls name refusal annotations".split()
+)
+# Fields that are refused unless they ask for what happens anyway.
+AS_IT_IS: dict[str, tuple[Any, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "best_of": (1,),
+    "suffix": ("",),
+}
+MAX_ALTERNATIVES = 20
+
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+class Body(BaseModel):
+    """Base of every request: exact types, and closed to unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_was_asked(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None
+            and (name in cls.model_fields or (name not in WITHOUT_EFFECT and value not in AS_IT_IS.get(name, ())))
+        }
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+    include_obfuscation: bool = False  # OpenAI pads chunks against eavesdroppers; there is nothing to turn off
+
+
+class Generation(Body):
+    """What chat and completions share."""
+
+    model: str
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    n: int = Field(1, ge=1)
+    stop: str | list[str] = Field([], max_length=65_536)
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, Bias] | None = None
+    seed: int | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings that were given, over the defaults."""
+        return make_config(Sampling, self.model_dump(include=set(Sampling.model_fields), exclude_none=True))
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class Message(Body):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+
+    def plain(self) -> dict[str, str]:
+        """As the chat renderer takes it."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class Documents(Body):
+    """Which passages to ground the answer in."""
+
+    k: int = Field(4, ge=1, le=50)
+    filter: dict[str, str] = {}
+
+
+class ChatRequest(Generation):
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_ALTERNATIVES)
+    documents: bool | Documents = False
+    inspect: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ChatRequest":
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise RequestError("differs from max_completion_tokens", field="max_tokens", value=self.max_tokens)
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError("needs logprobs: true", field="top_logprobs", value=self.top_logprobs)
+        if self.n > 1 and (self.inspect or self.documents):
+            raise RequestError("must be 1 with inspect or documents", field="n", value=self.n)
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        return self.top_logprobs if self.logprobs else None
+
+
+class CompletionRequest(Generation):
+    prompt: str | list[str] | list[int] | list[list[int]]
+    max_tokens: int = Field(16, ge=1)
+    logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
+    echo: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CompletionRequest":
+        if not self.prompt:
+            raise RequestError("is empty", field="prompt")
+        if self.echo and self.logprobs is not None:
+            raise RequestError("is not supported together with logprobs", field="echo", value=True)
+        return self
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """One item per prompt."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt  # type: ignore[list-item,return-value]
+
+
+class EmbeddingRequest(Body):
+    model: str
+    input: str | list[str]
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class TokenizeRequest(Body):
+    model: str | None = None
+    text: str
+
+
+class InspectRequest(Body):
+    model: str | None = None
+    ids: list[int]
+    position: int
+    prompt_length: int = 0
+    sampling: Sampling = Sampling()
+    alternatives: int = Field(10, ge=1, le=100)

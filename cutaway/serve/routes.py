@@ -1,0 +1,126 @@
+"""The small routes: models, embeddings, tokens opened, passages, health, metrics."""
+
+import base64
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse
+
+from cutaway.core.errors import RequestError
+from cutaway.lens.token_report import token_report
+from cutaway.serve.errors import Missing
+from cutaway.serve.guard import Traffic
+from cutaway.serve.protocol import EmbeddingRequest, InspectRequest, TokenizeRequest
+from cutaway.serve.service import Service
+
+
+def model_routes(service: Service) -> APIRouter:
+    """`/v1/models`, `/v1/embeddings`."""
+    router = APIRouter()
+
+    def listed() -> list[dict[str, Any]]:
+        base = {"object": "model", "created": 0, "owned_by": "cutaway"}
+        chat = {"kind": "chat", "context": service.engine.context, "documents": service.index is not None}
+        found: list[dict[str, Any]] = [{"id": service.loaded.name, **base, **chat}]
+        if service.embedder:
+            found.append(
+                {"id": service.embedder.name, **base, "kind": "embedding", "context": service.embedder.max_tokens}
+            )
+        return found
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": listed()}
+
+    @router.get("/v1/models/{id:path}")
+    async def model(id: str) -> dict[str, Any]:
+        for found in listed():
+            if found["id"] == id:
+                return found
+        raise Missing(f"no such model: {id!r}", "model", "model_not_found")
+
+    @router.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingRequest) -> dict[str, Any]:
+        embedder = service.embedder
+        if embedder is None:
+            raise Missing("no embedding model is served", "model", "model_not_found")
+        service.check_model(body.model, embedder.name)
+        texts = [body.input] if isinstance(body.input, str) else body.input
+        if not texts or "" in texts:
+            raise RequestError("holds no text", field="input")
+        if len(texts) > service.config.max_inputs:
+            raise RequestError("has too many texts", field="input", hint=f"at most {service.config.max_inputs}")
+        vectors = await service.worker.call(lambda: embedder.encode(texts).float().numpy())
+        as_text = body.encoding_format == "base64"
+        data = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(row.astype("<f4").tobytes()).decode() if as_text else row.tolist(),
+            }
+            for index, row in enumerate(vectors)
+        ]
+        tokens = sum(map(embedder.count, texts))
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "model": embedder.name, "data": data, "usage": usage}
+
+    return router
+
+
+def inspection_routes(service: Service) -> APIRouter:
+    """`/v1/tokenize`, `/v1/inspect`, `/v1/passages`."""
+    router = APIRouter()
+
+    @router.post("/v1/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        service.check_model(body.model)
+        pieces = service.tokenizer.pieces(body.text)
+        tokens = [{"id": piece.id, "text": piece.text, "start": piece.start, "end": piece.end} for piece in pieces]
+        return {"ids": [piece.id for piece in pieces], "tokens": tokens, "count": len(pieces)}
+
+    @router.post("/v1/inspect")
+    async def inspect(body: InspectRequest) -> dict[str, Any]:
+        service.check_model(body.model)
+        return await service.worker.call(
+            lambda: token_report(
+                service.loaded,
+                body.ids,
+                body.position,
+                prompt_length=body.prompt_length,
+                sampling=body.sampling,
+                alternatives=body.alternatives,
+            )
+        )
+
+    @router.get("/v1/passages/{id}")
+    async def passage(id: str) -> dict[str, Any]:
+        found = service.index.passage(id) if service.index else None
+        if found is None:
+            raise Missing(f"no such passage: {id!r}", "id")
+        return {name: value for name, value in asdict(found).items() if name not in ("score", "cosine", "bm25")}
+
+    return router
+
+
+def health_routes(service: Service, traffic: Traffic) -> APIRouter:
+    """`/health`, `/health/live`, `/metrics`."""
+    router = APIRouter()
+
+    @router.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @router.get("/health")
+    async def ready() -> JSONResponse:
+        load = service.worker.load
+        state = "stopping" if traffic.draining else "ready" if service.worker.alive else "failed"
+        told = {"status": state, "model": service.loaded.name, "running": load.running, "waiting": load.waiting}
+        return JSONResponse(told, 200 if state == "ready" else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,57 @@
+"""Run the application until it is told to stop; the first signal drains it, the second ends it."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from cutaway.core.errors import ResourceError
+from cutaway.serve.config import ServeConfig
+
+
+class Server(uvicorn.Server):
+    """uvicorn, except that it goes on listening while it drains, so that new requests are told 503."""
+
+    def __init__(self, app: FastAPI, sock: socket.socket):
+        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))
+        self._traffic, self._socket = app.state.traffic, sock
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._traffic.draining:
+            self.should_exit = self.force_exit = True
+        self._traffic.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit = self.should_exit or (self._traffic.draining and not self._traffic.active)
+        return await super().on_tick(counter)
+
+
+def run(app: FastAPI, config: ServeConfig, ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until a signal; `ready` gets the address once it is bound.
+
+    Raises:
+        ResourceError: the address is taken or not this machine's.
+    """
+    sock = _bind(config)
+    with sock:
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        ready(f"http://{host}:{sock.getsockname()[1]}")
+        asyncio.run(Server(app, sock).serve([sock]))
+
+
+def _bind(config: ServeConfig) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((config.host, config.port))
+        sock.listen(128)  # a client that comes before the application waits instead of failing
+    except OSError as err:
+        where = f"{config.host}:{config.port}"
+        raise ResourceError(
+            f"cannot listen there: {err.strerror or err}", field="port", value=where, hint="another --port"
+        ) from None
+    return sock

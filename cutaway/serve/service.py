@@ -1,0 +1,96 @@
+"""What the routes share: the model, its engine's worker, the documents, the limits."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cutaway.core.errors import RequestError, near_matches
+from cutaway.infer.engine import Engine
+from cutaway.infer.request import Output, Request
+from cutaway.models.load import Loaded
+from cutaway.retrieve.embed import Embedder
+from cutaway.retrieve.index import Index
+from cutaway.serve.config import ServeConfig
+from cutaway.serve.errors import Missing
+from cutaway.serve.metrics import Metrics
+from cutaway.serve.protocol import Generation
+from cutaway.serve.worker import Submission, Worker
+from cutaway.text.chat import ChatRenderer
+
+
+@dataclass
+class Service:
+    """One served model and all that goes with it."""
+
+    config: ServeConfig
+    loaded: Loaded
+    index: Index | None = None
+    embedder: Embedder | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.embedder = self.embedder or (self.index.embedder if self.index else None)
+        self.engine = Engine(self.loaded, self.config.engine)
+        self.worker = Worker(self.engine, self.config.max_waiting, self.metrics.count)
+        self.metrics.watch(lambda: self.worker.load, self.config.engine.max_batch * self.engine.context)
+        self.tokenizer = self.loaded.tokenizer
+        self.renderer = ChatRenderer(self.tokenizer)
+
+    def check_model(self, name: str | None, served: str | None = None) -> None:
+        """Refuse a request for a model that is not served; None asks for whatever is."""
+        served = served or self.loaded.name
+        if name is not None and name != served:
+            raise Missing(f"no such model: {name!r} ({near_matches(name, [served])})", "model", "model_not_found")
+
+    def submit(self, prompts: Sequence[Sequence[int]], body: Generation, **settings: Any) -> "Replies":
+        """Check and queue `n` requests per prompt; `settings` are those of the engine's request."""
+        if body.n * len(prompts) > self.config.max_n:
+            raise RequestError(
+                "more replies than one request may ask for", field="n", hint=f"at most {self.config.max_n}"
+            )
+        sampling, requests = body.sampling, []
+        for prompt in prompts:
+            for choice in range(body.n):
+                seed = None if sampling.seed is None else (sampling.seed + choice) % 2**63
+                own = sampling.model_copy(update={"seed": seed})
+                requests.append(Request(prompt, own, stop=body.stops, **settings))
+                self.engine.check(requests[-1])
+        return Replies(self, requests, sum(map(len, prompts)))
+
+
+class Replies:
+    """Replies being written: their outputs as they come, and what is known at the end."""
+
+    def __init__(self, service: Service, requests: Sequence[Request], prompt_tokens: int):
+        self._service, self.requests, self.prompt_tokens = service, requests, prompt_tokens
+        self.submission: Submission = service.worker.submit(requests)
+        service.metrics.tokens.labels("prompt").inc(prompt_tokens)
+        self.outputs: list[list[Output]] = [[] for _ in requests]
+        self._started = time.monotonic()
+        self._first: float | None = None
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Output]]:
+        async for number, output in self.submission:
+            if self._first is None:
+                self._first = time.monotonic() - self._started
+                self._service.metrics.first_token.observe(self._first)
+            self.outputs[number].append(output)
+            yield number, output
+
+    @property
+    def usage(self) -> dict[str, int]:
+        written = sum(output.token_id is not None for outputs in self.outputs for output in outputs)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": written,
+            "total_tokens": self.prompt_tokens + written,
+        }
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds since the request was queued, and until its first token."""
+        return {
+            "seconds": round(time.monotonic() - self._started, 3),
+            "first_token_seconds": round(self._first or 0.0, 3),
+        }

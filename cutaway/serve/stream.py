@@ -1,0 +1,63 @@
+"""Replies on the wire: server-sent events, and whole replies that end when the client leaves."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from sse_starlette.sse import EventSourceResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from cutaway.core.errors import CutawayError
+from cutaway.serve.errors import EngineFailed, told
+from cutaway.serve.worker import Submission
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class EventStream(EventSourceResponse):
+    """Chunks as events, `[DONE]` last; however it ends, the submission does not outlive it."""
+
+    def __init__(self, chunks: AsyncIterator[dict[str, Any]], submission: Submission, ping: float):
+        super().__init__(_events(chunks), ping=ping, headers={"X-Accel-Buffering": "no"})
+        self._submission = submission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._submission.close()
+
+
+async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, str]]:
+    try:
+        async for chunk in chunks:
+            yield {"data": json.dumps(chunk)}
+        yield {"data": "[DONE]"}
+    except Exception as err:  # the status is sent already; the client is told in the stream
+        if not isinstance(err, CutawayError | EngineFailed):
+            log.exception("a stream failed")
+        yield {"data": json.dumps(told(err))}
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T], submission: Submission) -> T:
+    """Do the work, or cancel it and what it waits for when the client leaves."""
+    working, watching = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(499, "the client left")
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        submission.close()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

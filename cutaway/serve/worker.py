@@ -1,0 +1,201 @@
+"""The thread that owns the engine.
+
+The event loop hands it commands (add, cancel, do this between two steps) through a queue; it hands outputs back. Nothing else
+crosses: `Worker` methods and `Submission` belong to the event loop, methods marked "engine thread" to the thread.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import NamedTuple, TypeVar
+
+from cutaway.core.errors import BusyError, RequestError
+from cutaway.infer.engine import Engine
+from cutaway.infer.request import Output, Request
+from cutaway.serve.errors import EngineFailed
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Load(NamedTuple):
+    """How busy the engine is: requests, and positions of the cache."""
+
+    running: int = 0
+    waiting: int = 0
+    cached_tokens: int = 0
+
+
+class Submission:
+    """Requests that were handed in together; iterating gives `(which, output)` as outputs come.
+
+    Raises:
+        EngineFailed: a step failed. RequestError: one of the requests cannot go on.
+    """
+
+    def __init__(self, worker: "Worker", requests: Sequence[Request]):
+        self._worker = worker
+        self.running = {request.id: number for number, request in enumerate(requests)}
+        self._outputs: asyncio.Queue[Output | EngineFailed] = asyncio.Queue()
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Output]]:
+        while self.running:
+            output = await self._outputs.get()
+            if isinstance(output, EngineFailed):
+                raise output
+            number = self.running[output.request_id]
+            if output.finish_reason == "error":
+                raise RequestError(output.error or "failed")
+            if output.finish_reason:
+                del self.running[output.request_id]
+            yield number, output
+
+    def put(self, output: Output | EngineFailed) -> None:
+        self._outputs.put_nowait(output)
+
+    def close(self) -> None:
+        """Cancel what still runs."""
+        self._worker.cancel(list(self.running))
+
+
+class Worker:
+    """Runs an engine on a thread of its own.
+
+    Args:
+        max_waiting: requests that may wait beside those that run.
+        on_outputs: called on the event loop with the outputs of each step (for the metrics).
+    """
+
+    def __init__(self, engine: Engine, max_waiting: int, on_outputs: Callable[[list[Output]], None] = lambda _: None):
+        self.engine, self.load = engine, Load()
+        self._capacity = engine.config.max_batch + max_waiting
+        self._on_outputs = on_outputs
+        self._submissions: dict[str, Submission] = {}
+        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stopped = False
+        self._in_engine: set[str] = set()
+        self._thread = Thread(target=self._run, name="cutaway-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin; call it on the event loop that will submit."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End after the step that runs."""
+        self._stopped = True
+        self._commands.put(lambda: None)
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def submit(self, requests: Sequence[Request]) -> Submission:
+        """Queue requests, all or none.
+
+        Raises:
+            BusyError: no room for all of them now.
+        """
+        if len(requests) > self._capacity:
+            raise RequestError(f"asks for more than the server takes at once ({self._capacity})", field="n")
+        if len(self._submissions) + len(requests) > self._capacity:
+            raise BusyError("the queue is full; try again shortly")
+        submission = Submission(self, requests)
+        for request in requests:
+            self._submissions[request.id] = submission
+            self._commands.put(lambda request=request: self._add(request))  # type: ignore[misc]
+        return submission
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Take requests out before the next step; those that ended already do not matter."""
+        for id in ids:
+            if self._submissions.pop(id, None):
+                self._commands.put(lambda id=id: self._forget(id))  # type: ignore[misc]
+
+    async def call(self, job: Callable[[], T]) -> T:
+        """Run a job on the engine's thread, between two steps."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def settle(result: T | None, error: Exception | None) -> None:
+            if future.cancelled():
+                return
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            if future.cancelled():
+                return
+            try:
+                result = job()
+            except Exception as err:
+                self._loop.call_soon_threadsafe(settle, None, err)
+            else:
+                self._loop.call_soon_threadsafe(settle, result, None)
+
+        self._commands.put(run)
+        return await future
+
+    def _deliver(self, outputs: list[Output]) -> None:
+        self._on_outputs(outputs)
+        for output in outputs:
+            submission = self._submissions.get(output.request_id)
+            if submission:
+                submission.put(output)
+                if output.finish_reason:
+                    del self._submissions[output.request_id]
+
+    def _fail(self, ids: Sequence[str], reason: str) -> None:
+        for id in ids:
+            submission = self._submissions.pop(id, None)
+            if submission:
+                submission.put(EngineFailed(reason))
+
+    # Engine thread
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._obey(wait=self.engine.idle)
+            if not self.engine.idle:
+                self._step()
+            self.load = Load(self.engine.running, self.engine.waiting, self.engine.cached_tokens)
+
+    def _obey(self, wait: bool) -> None:
+        if wait:
+            self._commands.get()()
+        while True:
+            try:
+                self._commands.get_nowait()()
+            except Empty:
+                return
+
+    def _step(self) -> None:
+        try:
+            outputs = self.engine.step()
+        except Exception as err:
+            log.exception("a step failed")
+            lost = sorted(self._in_engine)
+            for id in lost:
+                self._forget(id)
+            reason = f"the engine failed while this ran: {type(err).__name__}: {err}"
+            self._loop.call_soon_threadsafe(self._fail, lost, reason)
+            return
+        self._in_engine -= {output.request_id for output in outputs if output.finish_reason}
+        self._loop.call_soon_threadsafe(self._deliver, outputs)
+
+    def _add(self, request: Request) -> None:
+        try:
+            self.engine.add(request)
+        except RequestError as err:
+            output = Output(request.id, None, "", None, "error", str(err))
+            self._loop.call_soon_threadsafe(self._deliver, [output])
+        else:
+            self._in_engine.add(request.id)
+
+    def _forget(self, id: str) -> None:
+        self.engine.cancel(id)
+        self._in_engine.discard(id)

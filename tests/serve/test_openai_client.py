@@ -1,0 +1,161 @@
+"""The official client against the real server."""
+
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+import pytest
+
+ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello, what do you know?"}]}
+GREEDY = {"temperature": 0, "max_tokens": 24}
+
+
+def text_of(reply) -> str:
+    return reply.choices[0].message.content
+
+
+def test_models(client):
+    [model] = client.models.list().data
+    assert (model.id, model.kind, model.documents) == ("tiny", "chat", False)
+    assert client.models.retrieve("tiny").context == 160
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4")
+
+
+def test_chat(client):
+    reply = client.chat.completions.create(**ASK, **GREEDY)
+    assert reply.object == "chat.completion"
+    assert reply.choices[0].finish_reason == "length"
+    assert reply.choices[0].message.role == "assistant"
+    assert reply.usage.completion_tokens == 24
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + 24
+    assert reply.model_extra["cutaway"]["seconds"] >= 0
+
+
+def test_streamed_chat_equals_whole(client):
+    whole = client.chat.completions.create(**ASK, **GREEDY, logprobs=True, top_logprobs=3)
+    stream = client.chat.completions.create(
+        **ASK, **GREEDY, logprobs=True, top_logprobs=3, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    deltas = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert deltas[0].delta.role == "assistant"
+    assert "".join(choice.delta.content or "" for choice in deltas) == text_of(whole)
+    assert deltas[-1].finish_reason == "length"
+    assert [one for choice in deltas if choice.logprobs for one in choice.logprobs.content] == (
+        whole.choices[0].logprobs.content
+    )
+    assert chunks[-1].usage == whole.usage
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_logprobs_are_of_the_model_and_sorted(client):
+    reply = client.chat.completions.create(**ASK, **GREEDY, logprobs=True, top_logprobs=5, logit_bias={"7": -100})
+    content = reply.choices[0].logprobs.content
+    assert len(content) == 24
+    for one in content:
+        logprobs = [other.logprob for other in one.top_logprobs]
+        assert len(logprobs) == 5
+        assert logprobs == sorted(logprobs, reverse=True)
+        assert one.logprob <= logprobs[0] + 1e-6
+        assert bytes(one.bytes).decode("utf-8", "replace") == one.token
+
+
+def test_stop_string_is_not_part_of_the_reply(client):
+    whole = text_of(client.chat.completions.create(**ASK, **GREEDY))
+    stop = whole[5:8]
+    reply = client.chat.completions.create(**ASK, **GREEDY, stop=[stop])
+    assert text_of(reply) == whole[: whole.index(stop)]
+    assert reply.choices[0].finish_reason == "stop"
+
+
+def test_seed_is_reproducible_and_choices_differ(client):
+    def drawn(seed: int) -> list[str]:
+        reply = client.chat.completions.create(**ASK, max_tokens=16, temperature=1.5, seed=seed, n=3)
+        return [choice.message.content for choice in sorted(reply.choices, key=lambda choice: choice.index)]
+
+    assert drawn(7) == drawn(7)
+    assert drawn(7) != drawn(8)
+    assert len(set(drawn(7))) == 3
+
+
+def test_completion(client):
+    reply = client.completions.create(model="tiny", prompt="Once upon", max_tokens=8, temperature=0, logprobs=2)
+    [choice] = reply.choices
+    assert choice.finish_reason == "length"
+    assert len(choice.logprobs.tokens) == 8
+    assert all(len(top) <= 2 and math.isfinite(p) for top in choice.logprobs.top_logprobs for p in top.values())
+    assert choice.logprobs.text_offset[0] == 0
+    ids = list(b"Once upon")
+    echoed = client.completions.create(model="tiny", prompt="Once upon", max_tokens=8, temperature=0, echo=True)
+    assert echoed.choices[0].text == "Once upon" + choice.text
+    assert reply.usage.prompt_tokens == len(ids)
+
+
+def test_streamed_completion_equals_whole(client):
+    ask = {"model": "tiny", "prompt": ["One", "Two"], "max_tokens": 12, "temperature": 0, "echo": True}
+    whole = client.completions.create(**ask)
+    texts = {choice.index: choice.text for choice in whole.choices}
+    streamed = dict.fromkeys(texts, "")
+    for chunk in client.completions.create(**ask, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == texts
+
+
+def test_a_prompt_of_ids_is_that_prompt(client):
+    ids = client.post("/tokenize", body={"text": "One, two"}, cast_to=object)["ids"]
+    asked = {"model": "tiny", "max_tokens": 8, "temperature": 0}
+    by_text = client.completions.create(**asked, prompt="One, two")
+    by_ids = client.completions.create(**asked, prompt=ids)
+    assert by_ids.choices[0].text == by_text.choices[0].text
+
+
+def test_requests_at_once_equal_requests_alone(client):
+    questions = [f"{word} {n}" for n, word in enumerate(["a", "longer question", "你好", "??", "x" * 40, "six", "7"])]
+
+    def ask(question: str) -> str:
+        messages = [{"role": "user", "content": question}]
+        return text_of(client.chat.completions.create(model="tiny", messages=messages, seed=3, max_tokens=20))
+
+    alone = [ask(question) for question in questions]
+    with ThreadPoolExecutor(len(questions)) as pool:
+        assert list(pool.map(ask, questions)) == alone
+
+
+def test_content_in_parts_and_what_clients_send_besides(client):
+    parts = [{"type": "text", "text": "Hello, what "}, {"type": "text", "text": "do you know?"}]
+    reply = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": parts}], **GREEDY, user="me", tools=[], tool_choice="auto"
+    )
+    assert text_of(reply) == text_of(client.chat.completions.create(**ASK, **GREEDY))
+
+
+def test_inspect_opens_the_tokens_of_a_reply(client):
+    settings = {"temperature": 0.7, "seed": 1, "max_tokens": 6}
+    reply = client.chat.completions.create(
+        **ASK, **settings, logprobs=True, extra_body={"inspect": True, "top_k": 20, "documents": False}
+    )
+    kept = reply.model_extra["cutaway"]
+    assert kept["sampling"] == {"temperature": 0.7, "top_k": 20, "seed": 1}
+    first = reply.choices[0].logprobs.content[0]
+    report = client.post(
+        "/inspect",
+        body={
+            "ids": kept["ids"],
+            "position": kept["prompt_length"],
+            "prompt_length": kept["prompt_length"],
+            "sampling": kept["sampling"],
+        },
+        cast_to=object,
+    )
+    assert report["token"]["text"] == first.token
+    assert math.log(report["probability"]) == pytest.approx(first.logprob, abs=1e-4)
+    assert [stage["name"] for stage in report["stages"]] == ["model", "temperature", "top_k"]
+    assert len(report["attention"]) == 2
+    json.dumps(report, allow_nan=False)
+
+
+def test_nothing_to_inspect_unless_asked(client):
+    assert "ids" not in client.chat.completions.create(**ASK, max_tokens=1).model_extra["cutaway"]
