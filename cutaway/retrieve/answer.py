@@ -1,0 +1,166 @@
+"""A question, the passages that answer it, and what the reply rests on.
+
+grounding = ground(question, index)            before: the prompt, or that the documents hold no answer
+text = generate(grounding.messages)            whoever runs the model; it may stream
+answer = conclude(text, grounding, embedder)   after: sentences, and the passages that support them
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cutaway.core.errors import RequestError
+from cutaway.decode.sampling import Sampling
+from cutaway.retrieve.cite import Sentence, attribute, with_citations
+from cutaway.retrieve.embed import Embedder
+from cutaway.retrieve.full_text import coverage, is_chinese, terms
+from cutaway.retrieve.index import Hit, Index
+
+PASSAGES = 3  # a small model loses the question among more
+MAX_TOKENS = 160
+SAMPLING = Sampling(temperature=0, repetition_penalty=1.1)
+# A question is answerable when the best passage is near in meaning, or holds its words. Calibrated on XQuAD (docs/log.md).
+LEAST_COSINE = 0.45
+LEAST_COVERAGE = 0.75
+CHINESE_COVERAGE = 0.4  # pairs of characters straddle words: fewer of them return
+
+_INSTRUCTION = (
+    "Answer the question in one to three sentences, using only the facts in the text. "
+    "Keep to the text's own words. If the text does not hold the answer, say that it does not."
+)
+_NO_ANSWER = {
+    False: "The documents do not answer this question.",
+    True: "这些文档没有回答这个问题。",
+}
+_MARK = re.compile(r"\s*\[\d+\]")
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What goes before the reply.
+
+    Args:
+        messages: the conversation for the model, passages inside the last question.
+        passages: what was found, best first; number 1 is the first.
+        answerable: false when the passages do not cover the question: then `refusal` is the reply, and no model is asked.
+    """
+
+    question: str
+    messages: list[dict[str, str]]
+    passages: list[Hit]
+    answerable: bool
+
+    @property
+    def refusal(self) -> str:
+        """'The documents do not answer this question', in the question's language."""
+        return _NO_ANSWER[is_chinese(self.question)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply and what it rests on.
+
+    Args:
+        text: as the model wrote it; `cited` is the same with `[1]` … after supported sentences.
+        citations: numbers of the passages that are cited, in order of their first use.
+        grounded: every sentence is supported; false for a refusal.
+        timings: seconds.
+    """
+
+    question: str
+    text: str
+    cited: str
+    sentences: list[Sentence]
+    citations: list[int]
+    passages: list[Hit]
+    answerable: bool
+    grounded: bool
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **asdict(self),
+            "sentences": [sentence_json(one) for one in self.sentences],
+            "passages": [passage_json(number, hit) for number, hit in enumerate(self.passages, 1)],
+        }
+
+
+def ground(question: str, index: Index, history: Sequence[Mapping[str, str]] = (), k: int = PASSAGES) -> Grounding:
+    """Search, and put what was found before the question.
+
+    Args:
+        history: the conversation so far, without the question.
+        k: passages in the prompt, at most.
+
+    Raises:
+        RequestError: an empty question.
+    """
+    if not question.strip():
+        raise RequestError("is empty", field="question")
+    hits = index.search(question, k)
+    text = "\n\n".join(f"{hit.heading or hit.title}:\n{hit.text}" for hit in hits)
+    prompt = f"{_INSTRUCTION}\n\nText:\n{text}\n\nQuestion: {question.strip()}"
+    messages = [*(dict(message) for message in history), {"role": "user", "content": prompt}]
+    return Grounding(question, messages, hits, is_answerable(question, hits))
+
+
+def is_answerable(question: str, hits: Sequence[Hit]) -> bool:
+    """Whether the passages are about the question, by the nearest in meaning or the best in words."""
+    wanted = terms(question)
+    shared = max((coverage(wanted, terms(f"{hit.heading} {hit.text}")) for hit in hits), default=0.0)
+    if is_chinese(question):
+        return shared >= CHINESE_COVERAGE
+    cosine = max((hit.cosine or 0.0 for hit in hits), default=0.0)
+    return cosine >= LEAST_COSINE or (shared >= LEAST_COVERAGE and len(set(wanted)) > 1)
+
+
+def conclude(text: str, grounding: Grounding, embedder: Embedder, timings: Mapping[str, float] | None = None) -> Answer:
+    """Attribute a reply. Citations that the model wrote itself are taken out: it may number what is not there."""
+    text = _MARK.sub("", text).strip()
+    if not grounding.answerable:
+        return Answer(grounding.question, text, text, [], [], grounding.passages, False, False, dict(timings or {}))
+    found = attribute(text, [f"{hit.heading}\n{hit.text}" for hit in grounding.passages], embedder)
+    citations = list(dict.fromkeys(number for sentence in found for number in sentence.passages))
+    grounded = bool(found) and all(sentence.supported for sentence in found)
+    return Answer(
+        grounding.question,
+        text,
+        with_citations(text, found),
+        found,
+        citations,
+        grounding.passages,
+        True,
+        grounded,
+        dict(timings or {}),
+    )
+
+
+def answer(question: str, index: Index, generate: Callable[[list[dict[str, str]]], str]) -> Answer:
+    """The whole way: search, generate unless the documents hold no answer, attribute."""
+    started = time.perf_counter()
+    grounding = ground(question, index)
+    searched = time.perf_counter()
+    text = generate(grounding.messages) if grounding.answerable else grounding.refusal
+    generated = time.perf_counter()
+    result = conclude(text, grounding, index.embedder)
+    timings = {
+        "search": searched - started,
+        "generate": generated - searched,
+        "attribute": time.perf_counter() - generated,
+        "total": time.perf_counter() - started,
+    }
+    result.timings.update({name: round(seconds, 4) for name, seconds in timings.items()})
+    return result
+
+
+def passage_json(number: int, hit: Hit) -> dict[str, Any]:
+    """A passage as the API gives it."""
+    return {"number": number, **asdict(hit)}
+
+
+def sentence_json(sentence: Sentence) -> dict[str, Any]:
+    """A sentence of a reply as the API gives it."""
+    return {**asdict(sentence), "passages": list(sentence.passages), "supported": sentence.supported}
