@@ -36,7 +36,9 @@ def test_libraries_are_as_pinned(root):
 def test_every_library_ships_with_its_licence(web):
     for package in json.loads((web / "vendor" / "versions.json").read_text()):
         assert any(file["to"].startswith("licences/") for file in package["files"]), package["name"]
-    pinned = {file["to"] for package in json.loads((web / "vendor/versions.json").read_text()) for file in package["files"]}
+    pinned = {
+        file["to"] for package in json.loads((web / "vendor/versions.json").read_text()) for file in package["files"]
+    }
     assert {str(p.relative_to(web / "vendor")) for p in (web / "vendor").rglob("*") if p.is_file()} == {
         *pinned,
         "versions.json",
