@@ -84,7 +84,7 @@ def config_from_gguf(
             "num_hidden_layers": get("block_count"),
             "num_attention_heads": heads,
             "num_key_value_heads": get("attention.head_count_kv", heads),
-            "head_dim": get("attention.key_length", width // heads),
+            "head_dim": get("attention.key_length", 0),
             "max_position_embeddings": get("context_length"),
             # Stored as float32; the shortest decimal that rounds to it is what the author wrote.
             "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.7g}"),

@@ -111,9 +111,7 @@ class GPT2(nn.Module):
         self.tie()
         self.apply(self._initialise)
         for name, weight in self.named_parameters():
-            if name.endswith(
-                "c_proj.weight"
-            ):  # what enters the residual stream, scaled by its depth (paper, section 2.3)
+            if name.endswith("c_proj.weight"):  # what enters the residual stream, scaled by its depth (section 2.3)
                 nn.init.normal_(weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
 
     def tie(self) -> None:
@@ -184,6 +182,9 @@ def config_from_hf(values: dict[str, Any]) -> GPT2Config:
         raise CheckpointError(
             "only gelu_new is supported", field="activation_function", value=values["activation_function"]
         )
+    for name, usual in (("scale_attn_weights", True), ("scale_attn_by_inverse_layer_idx", False)):
+        if values.get(name, usual) is not usual:
+            raise CheckpointError(f"only {str(usual).lower()} is supported", field=name, value=values[name])
     known = {
         name: values[name] for name in GPT2Config.model_fields if values.get(name) is not None and name != "attention"
     }

@@ -45,7 +45,7 @@ def model_config(values: dict[str, Any]) -> Any:
         config = module.config_from_hf(values)
     except KeyError as err:
         raise CheckpointError("is required", field=f"config.json: {err.args[0]}") from None
-    except ValueError as err:
+    except (ValueError, TypeError, AttributeError) as err:  # a value of a kind that nothing there expects
         raise CheckpointError(str(err), field="config.json") from None
     return config
 

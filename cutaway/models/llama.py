@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cutaway.core.config import Config
+from cutaway.core.errors import CheckpointError
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
 from cutaway.nn.feedforward import SwiGLU
@@ -236,6 +237,15 @@ def config_from_hf(values: dict[str, Any]) -> LlamaConfig:
         scaling["rope_type"] = rope["type"]
     bias = kind == "qwen2" or bool(values.get("attention_bias", False))
     windowed = values.get("use_sliding_window", kind == "mistral")
+    if values.get("hidden_act", "silu") != "silu":
+        raise CheckpointError("only silu is supported", field="hidden_act", value=values["hidden_act"])
+    if windowed and values.get("sliding_window") and values.get("max_window_layers", 0):
+        raise CheckpointError(
+            "a window in some layers only is not supported",
+            field="max_window_layers",
+            value=values["max_window_layers"],
+            hint="0: a window in every layer",
+        )
     same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     return LlamaConfig.model_validate(
         {
@@ -262,6 +272,7 @@ def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
     values = config.model_dump(exclude={"attention", "rope_scaling", "attention_output_bias"}, exclude_none=True)
     architecture = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}[config.model_type]
     scaling = config.rope_scaling.to_hf()
+    window = {"use_sliding_window": True, "max_window_layers": 0}
     if config.rope_scaling.rope_type != "default":
         values["rope_scaling"] = scaling
     values["rope_parameters"] = {**scaling, "rope_theta": config.rope_theta}
@@ -269,7 +280,7 @@ def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
         "architectures": [f"{architecture}ForCausalLM"],
         **values,
         "hidden_act": "silu",
-        **({"use_sliding_window": True} if config.sliding_window and config.model_type == "qwen2" else {}),
+        **(window if config.sliding_window and config.model_type == "qwen2" else {}),
     }
 
 
