@@ -86,7 +86,7 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
     """Freeze the model and give its target layers adapters; the names of the layers, in order.
 
     Raises:
-        ConfigError: a target names no linear layer, or the model has adapters already.
+        ConfigError: a target names no linear layer or a head tied to the embedding, or the model has adapters already.
     """
     if any(True for _ in adapted(model)):
         raise ConfigError("the model has LoRA adapters already", field="lora")
@@ -106,6 +106,12 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
                     "names no linear layer", field="lora.targets", value=target, hint=near_matches(target, ends)
                 )
         linear = everything
+    embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for name in names:
+        if id(linear[name].weight) in embedded:
+            raise ConfigError(
+                "shares its weight with the embedding, which merging would change too", field="lora.targets", value=name
+            )
     model.requires_grad_(False)
     for name in names:
         _replace(model, name, LoraLinear(linear[name], config))

@@ -72,13 +72,16 @@ def load_adapter(model: nn.Module, folder: Path) -> LoraConfig:
             field="adapter",
             value=str(folder),
         )
-    config = LoraConfig(
-        rank=values["r"],
-        alpha=values.get("lora_alpha", values["r"]),
-        dropout=values.get("lora_dropout", 0.0),
-        targets=tuple(sorted(layers)),
-        rank_stabilised=values.get("use_rslora", False),
-    )
+    try:
+        config = LoraConfig(
+            rank=values["r"],
+            alpha=values.get("lora_alpha", values["r"]),
+            dropout=values.get("lora_dropout", 0.0),
+            targets=tuple(sorted(layers)),
+            rank_stabilised=values.get("use_rslora", False),
+        )
+    except ValueError as err:
+        raise CheckpointError(f"adapter_config.json: {err}", field="adapter", value=str(folder)) from None
     training = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     add_lora(model, config)
     wrong = []
@@ -108,6 +111,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(f"holds no {missing}", field="adapter", value=str(folder)) from None
     except (OSError, ValueError, SafetensorError) as err:
         raise CheckpointError(f"is truncated or corrupt: {err}", field="adapter", value=str(folder)) from None
+    if not isinstance(values, dict):
+        raise CheckpointError("adapter_config.json is not a JSON object", field="adapter", value=str(folder))
     if values.get("peft_type") != "LORA" or not isinstance(values.get("r"), int):
         raise CheckpointError("only LoRA adapters are supported", field="adapter", value=values.get("peft_type"))
     unsupported = [

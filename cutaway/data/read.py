@@ -4,6 +4,7 @@ Files are streamed: a record is a string (text files) or a dictionary (the other
 be read is a `DataError` that names the file and the place.
 """
 
+import codecs
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from cutaway.core.errors import DataError
 
 TEXT, ROWS = (".txt", ".md", ".text"), (".jsonl", ".ndjson", ".json", ".parquet")
-DOCUMENT_CHARS = 4_000_000  # a longer text file becomes several documents, cut at line ends
+DOCUMENT_CHARS = 4_000_000  # a longer text file becomes several documents, cut at line ends where it has such
 
 
 @dataclass(frozen=True)
@@ -77,31 +78,38 @@ def _read(file: Path, encoding: str) -> Iterator[Record]:
     return _read_text(file, encoding)
 
 
-def _lines(file: Path, encoding: str) -> Iterator[str]:
-    """Lines of a text file; names the byte where the encoding fails."""
-    place = 0
+def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+    """Lines of a text file, in parts where they have more than `longest` bytes; names the byte where the encoding fails."""
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+    except LookupError:
+        raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
+    number, place = 1, 0
     with file.open("rb") as opened:
-        for number, line in enumerate(opened, 1):
-            if b"\0" in line and encoding.replace("-", "").lower().startswith("utf8"):
+        while True:
+            part = opened.readline(longest)
+            if b"\0" in part and encoding.replace("-", "").lower().startswith("utf8"):
                 raise DataError(f"is binary (a zero byte in line {number})", field="data", value=str(file))
             try:
-                yield (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).decode(encoding)
-            except UnicodeDecodeError as err:
+                text = decoder.decode(part, final=not part)
+            except UnicodeDecodeError as err:  # counted from bytes of the part before, if a character began there
                 raise DataError(
-                    f"is not {encoding}: byte {place + err.start} in line {number}",
+                    f"is not {encoding}: byte {place + len(part) - len(err.object) + err.start} in line {number}",
                     field="data",
                     value=str(file),
                     hint="set data.encoding, for example gb18030 or latin-1",
                 ) from None
-            except LookupError:
-                raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
-            place += len(line)
+            if text:
+                yield text.removeprefix("\ufeff") if place == 0 else text
+            if not part:
+                return
+            number, place = number + part.endswith(b"\n"), place + len(part)
 
 
 def _read_text(file: Path, encoding: str) -> Iterator[Record]:
     part: list[str] = []
     length = 0
-    for number, line in enumerate(_lines(file, encoding), 1):
+    for number, line in enumerate(_lines(file, encoding, DOCUMENT_CHARS), 1):
         part.append(line)
         length += len(line)
         if length >= DOCUMENT_CHARS:
@@ -142,5 +150,7 @@ def _read_parquet(file: Path) -> Iterator[Record]:
             for row in group.to_pylist():
                 yield Record(row, f"{file.name}[{number}]")
                 number += 1
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as err:
+    except PermissionError:
+        raise
+    except (pyarrow.ArrowException, OSError) as err:  # a corrupt page is an OSError there
         raise DataError(f"is not a whole Parquet file: {err}", field="data", value=str(file)) from None

@@ -158,6 +158,7 @@ class _Trained:
 
     model: nn.Module
     names: tuple[str, ...]
+    name: str = "weights"
 
     def write(self, folder: Path) -> None:
         save_file({name: self.model.get_parameter(name).detach() for name in self.names}, folder / "w.safetensors")
@@ -197,6 +198,8 @@ def _run(subject: Subject, start: dict[str, Tensor], out: Path, killed_in: int |
 def _checksum(model: nn.Module) -> dict[str, str]:
     """A hash of every weight's bits."""
     return {
-        name: xxhash.xxh3_128_hexdigest(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        name: xxhash.xxh3_128_hexdigest(
+            parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
         for name, parameter in model.named_parameters()
     }
