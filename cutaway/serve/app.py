@@ -46,7 +46,9 @@ def create_app(
         await service.worker.stop()
 
     # No pages of API documentation: they load scripts from elsewhere.
-    app = FastAPI(title="Cutaway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Cutaway", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.service, app.state.traffic = service, traffic
     errors.install(app, config.retry_after)
     for router in (
@@ -58,7 +60,7 @@ def create_app(
         health_routes(service, traffic),
     ):
         app.include_router(router)
-    app.mount("/", page)
+    app.router.default = page  # not a mount at /, which would take the wrong methods of other routes for its own
     app.add_middleware(
         Guard,
         config=config,

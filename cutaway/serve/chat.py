@@ -9,8 +9,10 @@ from fastapi import APIRouter, Request
 
 from cutaway.core.errors import ContextLengthError
 from cutaway.infer.engine import gather
-from cutaway.infer.request import Output, TokenLogprob
-from cutaway.serve.grounding import Grounding, ground
+from cutaway.infer.request import TokenLogprob
+from cutaway.retrieve import answer as grounded
+from cutaway.retrieve.answer import Grounding
+from cutaway.serve.grounding import explain, put_passages
 from cutaway.serve.protocol import ChatRequest
 from cutaway.serve.service import Replies, Service
 from cutaway.serve.stream import EventStream, unless_disconnected
@@ -25,19 +27,33 @@ def chat_routes(service: Service) -> APIRouter:
     async def chat(body: ChatRequest, request: Request) -> EventStream | dict[str, Any]:
         service.check_model(body.model)
         messages = [message.plain() for message in body.messages]
-        grounding = await ground(service, messages, body.documents) if body.documents else None
-        ids = service.renderer.render(grounding.messages if grounding else messages, generation_prompt=True).ids
-        try:
-            replies = service.submit([ids], body, max_tokens=body.limit, logprobs=body.alternatives)
-        except ContextLengthError as err:
-            err.field = "messages" if err.field == "prompt" else err.field
-            raise
+        grounding = await put_passages(service, messages, body.documents) if body.documents else None
+        replies = _replies(service, body, grounding.messages if grounding else messages, grounding)
         reply = ChatReply(service, body, replies, grounding)
         if body.stream:
-            return EventStream(reply.chunks(), replies.submission, service.config.ping)
-        return await unless_disconnected(request, reply.whole(), replies.submission)
+            return EventStream(reply.chunks(), replies, service.config.ping)
+        return await unless_disconnected(request, reply.whole(), replies)
 
     return router
+
+
+def _replies(
+    service: Service, body: ChatRequest, messages: list[dict[str, str]], grounding: Grounding | None
+) -> Replies:
+    """Have the conversation continued, unless the documents are known to hold no answer."""
+    ids = service.renderer.render(messages, generation_prompt=True).ids
+    if grounding and not grounding.answerable:
+        return service.say(ids, grounding.refusal)
+    settings: dict[str, Any] = {"max_tokens": body.limit, "logprobs": body.alternatives}
+    if grounding:
+        settings["defaults"] = grounded.SAMPLING
+        room = service.engine.context - len(ids)
+        settings["max_tokens"] = body.limit or (grounded.MAX_TOKENS if room > grounded.MAX_TOKENS else None)
+    try:
+        return service.submit([ids], body, **settings)
+    except ContextLengthError as err:
+        err.field = "messages" if err.field == "prompt" else err.field
+        raise
 
 
 class ChatReply:
@@ -67,7 +83,7 @@ class ChatReply:
             "object": "chat.completion",
             "choices": choices,
             "usage": self.replies.usage,
-            "cutaway": self._cutaway(),
+            "cutaway": await self._cutaway(),
         }
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -80,7 +96,7 @@ class ChatReply:
                 yield self._chunk([_delta(index, {"content": output.text}, logprobs)])
             if output.finish_reason:
                 yield self._chunk([_delta(index, {}, finish_reason=output.finish_reason)])
-        yield self._chunk([], cutaway=self._cutaway())
+        yield self._chunk([], cutaway=await self._cutaway())
         if self.body.stream_options.include_usage:
             yield self._chunk([], usage=self.replies.usage)
 
@@ -93,7 +109,7 @@ class ChatReply:
         tokenizer = self.service.tokenizer
         return {"content": [token_logprob(tokenizer, one) for one in found if one.id not in tokenizer.end_ids]}
 
-    def _cutaway(self) -> dict[str, Any]:
+    async def _cutaway(self) -> dict[str, Any]:
         told: dict[str, Any] = self.replies.timings
         [request, *_], [outputs, *_] = self.replies.requests, self.replies.outputs
         if self.body.inspect:
@@ -102,7 +118,8 @@ class ChatReply:
             told["prompt_length"] = len(request.prompt_ids)
             told["sampling"] = request.sampling.model_dump(exclude_defaults=True, mode="json")
         if self.grounding:
-            told |= self.grounding.explain(text_of(outputs))
+            text = "".join(output.text for output in outputs)
+            told |= await explain(self.service, self.grounding, text)
         return told
 
 
@@ -114,10 +131,6 @@ def token_logprob(tokenizer: Tokenizer, one: TokenLogprob) -> dict[str, Any]:
         return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(raw)}
 
     return {**entry(one.id, one.logprob), "top_logprobs": [entry(id, logprob) for id, logprob in one.top]}
-
-
-def text_of(outputs: list[Output]) -> str:
-    return "".join(output.text for output in outputs)
 
 
 def _delta(

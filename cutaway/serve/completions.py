@@ -32,8 +32,8 @@ def completion_routes(service: Service) -> APIRouter:
         ]
         reply = CompletionReply(service, body, replies, echoed)
         if body.stream:
-            return EventStream(reply.chunks(), replies.submission, service.config.ping)
-        return await unless_disconnected(request, reply.whole(), replies.submission)
+            return EventStream(reply.chunks(), replies, service.config.ping)
+        return await unless_disconnected(request, reply.whole(), replies)
 
     return router
 

@@ -84,9 +84,10 @@ def install(app: FastAPI, retry_after: int) -> None:
 
 
 def explain(err: RequestValidationError) -> tuple[str, str | None]:
-    """What is wrong with the first field that is wrong, and its path.
+    """What is wrong with one field, and its path.
 
-    Where a field may have several types pydantic reports each; its path is followed in the body so that their names drop out.
+    Where a field may have several types pydantic reports each. The path is followed in the body so that their names drop out,
+    and the deepest is told: it is the type that nearly fitted.
     """
     found: dict[str, list[str]] = {}
     for item in err.errors():
@@ -102,7 +103,7 @@ def explain(err: RequestValidationError) -> tuple[str, str | None]:
             path.append(str(last))
         message = {"extra_forbidden": "is unknown or not supported", "missing": "is required"}.get(item["type"])
         found.setdefault(".".join(path), []).append(message or item["msg"].removeprefix("Value error, "))
-    param, messages = next(iter(found.items()))
+    param, messages = max(found.items(), key=lambda item: item[0].count("."))
     text = " or ".join(dict.fromkeys(messages))
     return (f"{param}: {text}" if param else text), param or None
 

@@ -1,35 +1,44 @@
-"""`documents`: passages into the prompt, and what each sentence of the reply rests on."""
+"""`documents`: passages into the prompt before the reply, and what each of its sentences rests on after it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from cutaway.core.errors import RequestError
-from cutaway.retrieve.index import Hit
+from cutaway.retrieve.answer import PASSAGES, Grounding, conclude, ground, passage_json, sentence_json
 from cutaway.serve.protocol import Documents
 from cutaway.serve.service import Service
 
 
-@dataclass(frozen=True)
-class Grounding:
-    """A conversation whose last question carries passages, and those passages, numbered from 1."""
-
-    messages: list[dict[str, str]]
-    hits: list[Hit]
-    service: Service
-
-    def explain(self, text: str) -> dict[str, Any]:
-        """What the reply rests on, as docs/api.md has it."""
-        from cutaway.retrieve.answer import attribute
-
-        return attribute(text, self.hits)
-
-
-async def ground(service: Service, messages: list[dict[str, str]], wanted: bool | Documents) -> Grounding:
-    """Search for the last question and put what was found into the conversation.
+async def put_passages(service: Service, messages: list[dict[str, str]], wanted: bool | Documents) -> Grounding:
+    """Search for the last question, on the engine's thread, and put what was found before it.
 
     Raises:
         RequestError: the server has no index, or the conversation does not end with a question.
     """
-    from cutaway.retrieve.answer import ground as put
+    index = service.index
+    if index is None:
+        raise RequestError("the server has no index", field="documents", hint="start it with --index FOLDER")
+    if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
+        raise RequestError("must end with a question of the user's", field="messages")
+    k = wanted.k if isinstance(wanted, Documents) else PASSAGES
 
-    raise RequestError("the server has no index; start it with --index", field="documents")
+    def search() -> Grounding:
+        index.refresh()
+        return ground(messages[-1]["content"], index, messages[:-1], k)
+
+    return await service.worker.call(search)
+
+
+async def explain(service: Service, grounding: Grounding, text: str) -> dict[str, Any]:
+    """What a reply rests on, as docs/api.md has it."""
+    assert service.index is not None
+    embedder = service.index.embedder
+    answer = await service.worker.call(lambda: conclude(text, grounding, embedder))
+    return {
+        "answered": answer.answerable,
+        "grounded": answer.grounded,
+        "text": answer.text,
+        "cited": answer.cited,
+        "citations": answer.citations,
+        "sentences": [sentence_json(one) for one in answer.sentences],
+        "passages": [passage_json(number, hit) for number, hit in enumerate(answer.passages, 1)],
+    }

@@ -11,10 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cutaway.core.config import make_config
 from cutaway.core.errors import RequestError
 from cutaway.decode.sampling import Sampling
+from cutaway.retrieve.answer import PASSAGES
 
-WITHOUT_EFFECT = frozenset(
-    "user metadata store service_tier safety_identifier prompt_cache_key parallel_tool_calls name refusal annotations".split()
-)
+WITHOUT_EFFECT = {
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "parallel_tool_calls",
+    "name",  # of a message
+    "refusal",
+    "annotations",
+}
 # Fields that are refused unless they ask for what happens anyway.
 AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -27,6 +37,7 @@ AS_IT_IS: dict[str, tuple[Any, ...]] = {
 }
 MAX_ALTERNATIVES = 20
 
+TokenId = Annotated[str, Field(pattern=r"^\d{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
@@ -69,13 +80,13 @@ class Generation(Body):
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, Bias] | None = None
+    logit_bias: dict[TokenId, Bias] | None = None
     seed: int | None = None
 
-    @property
-    def sampling(self) -> Sampling:
+    def sampling(self, defaults: Sampling) -> Sampling:
         """The settings that were given, over the defaults."""
-        return make_config(Sampling, self.model_dump(include=set(Sampling.model_fields), exclude_none=True))
+        given = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        return make_config(Sampling, {**defaults.model_dump(), **given})
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -100,8 +111,7 @@ class Message(Body):
 class Documents(Body):
     """Which passages to ground the answer in."""
 
-    k: int = Field(4, ge=1, le=50)
-    filter: dict[str, str] = {}
+    k: int = Field(PASSAGES, ge=1, le=50)
 
 
 class ChatRequest(Generation):

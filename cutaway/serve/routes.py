@@ -62,7 +62,7 @@ def model_routes(service: Service) -> APIRouter:
             }
             for index, row in enumerate(vectors)
         ]
-        tokens = sum(map(embedder.count, texts))
+        tokens = sum(embedder.count(texts))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "model": embedder.name, "data": data, "usage": usage}
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutaway.core.errors import RequestError, near_matches
+from cutaway.decode.sampling import Sampling
 from cutaway.infer.engine import Engine
 from cutaway.infer.request import Output, Request
 from cutaway.models.load import Loaded
@@ -17,6 +18,8 @@ from cutaway.serve.metrics import Metrics
 from cutaway.serve.protocol import Generation
 from cutaway.serve.worker import Submission, Worker
 from cutaway.text.chat import ChatRenderer
+
+DEFAULTS = Sampling()
 
 
 @dataclass
@@ -43,28 +46,55 @@ class Service:
         if name is not None and name != served:
             raise Missing(f"no such model: {name!r} ({near_matches(name, [served])})", "model", "model_not_found")
 
-    def submit(self, prompts: Sequence[Sequence[int]], body: Generation, **settings: Any) -> "Replies":
-        """Check and queue `n` requests per prompt; `settings` are those of the engine's request."""
+    def submit(
+        self, prompts: Sequence[Sequence[int]], body: Generation, defaults: Sampling = DEFAULTS, **settings: Any
+    ) -> "Replies":
+        """Check and queue `n` requests per prompt.
+
+        Args:
+            defaults: for what the body does not set.
+            settings: of the engine's request.
+        """
         if body.n * len(prompts) > self.config.max_n:
             raise RequestError(
                 "more replies than one request may ask for", field="n", hint=f"at most {self.config.max_n}"
             )
-        sampling, requests = body.sampling, []
+        sampling, requests = body.sampling(defaults), []
         for prompt in prompts:
             for choice in range(body.n):
                 seed = None if sampling.seed is None else (sampling.seed + choice) % 2**63
                 own = sampling.model_copy(update={"seed": seed})
                 requests.append(Request(prompt, own, stop=body.stops, **settings))
                 self.engine.check(requests[-1])
-        return Replies(self, requests, sum(map(len, prompts)))
+        return Replies(self, requests, self.worker.submit(requests), sum(map(len, prompts)))
+
+    def say(self, prompt: Sequence[int], text: str) -> "Replies":
+        """Answer with a text of our own."""
+        request = Request(prompt)
+        return Replies(self, [request], Said(request, text), len(prompt))
+
+
+class Said:
+    """A reply that is known without asking the model, in the form of a submission."""
+
+    def __init__(self, request: Request, text: str):
+        self._output = Output(request.id, None, text, None, "stop")
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Output]]:
+        yield 0, self._output
+
+    def close(self) -> None:
+        """There is nothing to cancel."""
 
 
 class Replies:
     """Replies being written: their outputs as they come, and what is known at the end."""
 
-    def __init__(self, service: Service, requests: Sequence[Request], prompt_tokens: int):
+    def __init__(
+        self, service: Service, requests: Sequence[Request], submission: "Submission | Said", prompt_tokens: int
+    ):
         self._service, self.requests, self.prompt_tokens = service, requests, prompt_tokens
-        self.submission: Submission = service.worker.submit(requests)
+        self.submission = submission
         service.metrics.tokens.labels("prompt").inc(prompt_tokens)
         self.outputs: list[list[Output]] = [[] for _ in requests]
         self._started = time.monotonic()

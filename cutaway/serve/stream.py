@@ -13,24 +13,24 @@ from starlette.types import Receive, Scope, Send
 
 from cutaway.core.errors import CutawayError
 from cutaway.serve.errors import EngineFailed, told
-from cutaway.serve.worker import Submission
+from cutaway.serve.service import Replies
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class EventStream(EventSourceResponse):
-    """Chunks as events, `[DONE]` last; however it ends, the submission does not outlive it."""
+    """Chunks as events, `[DONE]` last; however it ends, nothing of the request outlives it."""
 
-    def __init__(self, chunks: AsyncIterator[dict[str, Any]], submission: Submission, ping: float):
+    def __init__(self, chunks: AsyncIterator[dict[str, Any]], replies: Replies, ping: float):
         super().__init__(_events(chunks), ping=ping, headers={"X-Accel-Buffering": "no"})
-        self._submission = submission
+        self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._submission.close()
+            self._replies.submission.close()
 
 
 async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, str]]:
@@ -44,7 +44,7 @@ async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[s
         yield {"data": json.dumps(told(err))}
 
 
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T], submission: Submission) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T], replies: Replies) -> T:
     """Do the work, or cancel it and what it waits for when the client leaves."""
     working, watching = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
@@ -55,7 +55,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T], su
     finally:
         working.cancel()
         watching.cancel()
-        submission.close()
+        replies.submission.close()
 
 
 async def _disconnected(request: Request) -> None:

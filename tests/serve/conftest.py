@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +77,14 @@ class Running:
         return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
 
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[Running]]:
+    """`with serving(app) as running:` runs an application in a thread."""
+    return _serving
+
+
 @contextmanager
-def serving(app: FastAPI, key: str = "none") -> Iterator[Running]:
-    """Run an application in a thread."""
+def _serving(app: FastAPI, key: str = "none") -> Iterator[Running]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
@@ -102,7 +107,7 @@ def config() -> ServeConfig:
 @pytest.fixture(scope="session")
 def server(loaded, config) -> Iterator[Running]:
     """One server for all tests that do not break it."""
-    with serving(create_app(config, loaded)) as running:
+    with _serving(create_app(config, loaded)) as running:
         yield running
 
 

@@ -1,0 +1,234 @@
+"""What the server does beside answering: keys, limits, disconnects, failures, metrics, the page, the gallery, stopping."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import openai
+import pytest
+
+from cutaway.infer.engine import EngineConfig
+from cutaway.serve.app import create_app
+from cutaway.serve.config import ServeConfig
+
+CHAT = "/v1/chat/completions"
+LONG = {
+    "model": "tiny",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "stream": True,
+    "logit_bias": {"257": -100, "258": -100},
+}
+SHORT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+
+
+def slow(app, seconds: float) -> None:
+    """Make every step of an application's engine take at least so long."""
+    engine, step = app.state.service.engine, app.state.service.engine.step
+
+    def slower():
+        time.sleep(seconds)
+        return step()
+
+    engine.step = slower
+
+
+@pytest.fixture(scope="module")
+def locked(loaded, serving):
+    with serving(create_app(ServeConfig(api_key="sesame"), loaded), key="sesame") as running:
+        yield running
+
+
+class TestKey:
+    def test_every_route_wants_it(self, locked):
+        with locked.http as http:
+            spec = http.get("/openapi.json", headers={"Authorization": "Bearer sesame"}).json()
+            routes = [(method, path) for path, methods in spec["paths"].items() for method in methods]
+            assert len(routes) >= 12
+            for method, path in [*routes, ("get", "/openapi.json"), ("get", "/v1/anything"), ("post", "/elsewhere")]:
+                if path == "/health/live":
+                    continue
+                for wrong in (
+                    {},
+                    {"Authorization": "Bearer sesam"},
+                    {"Authorization": "sesame"},
+                    {"Authorization": "Bearer"},
+                ):
+                    answer = http.request(method, path, headers=wrong)
+                    assert answer.status_code == 401, path
+                    assert answer.json()["error"]["code"] == "invalid_api_key"
+
+    def test_the_page_and_the_pulse_do_not(self, locked):
+        with locked.http as http:
+            for path in ("/", "/index.html", "/app.js", "/health/live"):
+                assert http.get(path).status_code == 200, path
+
+    def test_the_client_with_it(self, locked):
+        assert locked.client.models.list().data
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{locked.url}/v1", api_key="wrong", max_retries=0).models.list()
+
+
+class TestBusy:
+    @pytest.fixture
+    def small(self, loaded, serving):
+        app = create_app(ServeConfig(engine=EngineConfig(max_batch=1), max_waiting=1), loaded)
+        slow(app, 0.02)
+        with serving(app) as running:
+            yield running
+
+    def test_a_full_queue_says_when_to_come_again(self, small):
+        with small.http as http, http.stream("POST", CHAT, json=LONG), http.stream("POST", CHAT, json=LONG):
+            answer = http.post(CHAT, json=SHORT)
+            assert answer.status_code == 429
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.json()["error"]["type"] == "rate_limit_error"
+
+    def test_leaving_a_stream_frees_the_slot(self, small, eventually):
+        worker = small.app.state.service.worker
+        with small.http as http:
+            with http.stream("POST", CHAT, json=LONG) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                eventually(lambda: worker.load.running == 1)
+            eventually(lambda: worker.load.running == 0)
+            assert http.post(CHAT, json=SHORT).status_code == 200
+
+    def test_leaving_a_whole_reply_frees_the_slot(self, small, eventually):
+        worker = small.app.state.service.worker
+        with small.http as http, pytest.raises(httpx.ReadTimeout):
+            http.post(CHAT, json={**LONG, "stream": False}, timeout=0.3)
+        eventually(lambda: worker.load.running == 0)
+        assert (
+            small.app.state.service.metrics.registry.get_sample_value("cutaway_replies_total", {"reason": "length"})
+            is None
+        )
+
+    def test_inspection_runs_between_steps(self, small):
+        with small.http as http, http.stream("POST", CHAT, json=LONG) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            assert http.post("/v1/inspect", json={"ids": [1, 2, 3], "position": 2}).status_code == 200
+            assert small.app.state.service.worker.load.running == 1
+
+
+def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving):
+    app = create_app(ServeConfig(), loaded)
+    engine, step = app.state.service.engine, app.state.service.engine.step
+    with serving(app) as running, running.http as http:
+        engine.step = lambda: 1 / 0
+        answer = http.post(CHAT, json=SHORT)
+        assert answer.status_code == 500
+        assert "ZeroDivisionError" in answer.json()["error"]["message"]
+        lines = http.post(CHAT, json=LONG).text.split("data: ")
+        assert "ZeroDivisionError" in json.loads(lines[-1])["error"]["message"]
+        assert engine.idle
+        engine.step = step
+        assert http.post(CHAT, json=SHORT).status_code == 200
+
+
+def test_metrics(http):
+    http.post(CHAT, json=SHORT)
+    text = http.get("/metrics").text
+    for name in (
+        'cutaway_requests_total{route="/v1/chat/completions",status="200"}',
+        "cutaway_request_seconds_count",
+        "cutaway_first_token_seconds_count",
+        'cutaway_tokens_total{kind="prompt"}',
+        'cutaway_tokens_total{kind="reply"}',
+        'cutaway_replies_total{reason="length"}',
+        "cutaway_running",
+        "cutaway_waiting",
+        "cutaway_cache_used",
+    ):
+        assert re.search(rf"^{re.escape(name)}.* [\d.e+-]+$", text, re.MULTILINE), name
+
+
+def test_health(http):
+    assert http.get("/health").json() == {"status": "ready", "model": "tiny", "running": 0, "waiting": 0}
+
+
+def test_the_page_keeps_to_itself_and_is_asked_again(http):
+    answer = http.get("/")
+    assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Cache-Control"] == "no-cache"
+    assert http.get("/", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert "javascript" in http.get("/app.js").headers["Content-Type"]
+
+
+def test_the_gallery_reads_a_folder(loaded, serving, tmp_path):
+    assert_empty = create_app(ServeConfig(labs=tmp_path), loaded)
+    with serving(assert_empty) as running, running.http as http:
+        assert http.get("/v1/labs").json() == {"labs": []}
+        record = {"id": 5, "title": {"en": "Beams"}, "plots": ["lab05.svg"]}
+        (tmp_path / "report.json").write_text(json.dumps([record]))
+        (tmp_path / "lab05.svg").write_text("<svg/>")
+        [lab] = http.get("/v1/labs").json()["labs"]
+        assert lab == {**record, "plots": ["/v1/labs/lab05.svg"]} == http.get("/v1/labs/5").json()
+        plot = http.get(lab["plots"][0])
+        assert (plot.text, plot.headers["Content-Type"]) == ("<svg/>", "image/svg+xml")
+        assert http.get("/v1/labs/report.json").status_code == 404
+
+
+class TestProcess:
+    """`cutaway serve` in a process of its own."""
+
+    @pytest.fixture
+    def process(self, model_folder):
+        command = [sys.executable, "-m", "cutaway", "serve", str(model_folder), "--port", "0", "engine.max_batch=2"]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            line = process.stdout.readline()
+            process.url = re.search(r"http://\S+", line)[0]
+            yield process
+            process.kill()
+
+    def test_a_signal_drains_and_then_it_is_gone(self, process):
+        pieces, begun = [], threading.Event()
+
+        def read():
+            with httpx.Client(base_url=process.url, trust_env=False, timeout=30) as http:
+                body = {**LONG, "n": 2, "max_tokens": 120}
+                with http.stream("POST", CHAT, json=body) as stream:
+                    for line in stream.iter_lines():
+                        pieces.append(line)
+                        begun.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert begun.wait(20)
+        process.send_signal(signal.SIGTERM)
+        with httpx.Client(base_url=process.url, trust_env=False) as http:
+            try:
+                answer = http.post(CHAT, json=SHORT)
+            except httpx.TransportError:
+                answer = None  # it was done already
+        reader.join(20)
+        assert process.wait(10) == 0
+        assert "data: [DONE]" in pieces
+        assert answer is None or (answer.status_code == 503 and "Retry-After" in answer.headers)
+
+    def test_a_taken_port_is_told(self, process, model_folder):
+        port = process.url.rsplit(":", 1)[1]
+        command = [sys.executable, "-m", "cutaway", "serve", str(model_folder), "--port", port]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert "port" in second.stderr
+        assert "Traceback" not in second.stderr
+
+
+def test_a_draining_server_refuses_what_is_new(loaded, serving):
+    app = create_app(ServeConfig(), loaded)
+    with serving(app) as running, running.http as http:
+        app.state.traffic.draining = True
+        assert http.post(CHAT, json=SHORT).status_code == 503
+        assert http.get("/health").json()["status"] == "stopping"
+        assert http.get("/health").status_code == 503
+        assert http.get("/health/live").status_code == 200
