@@ -18,7 +18,7 @@ from cutaway.models.llama import Llama, LlamaConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VOCAB, LENGTH, ROWS = 48, 24, 16
+VOCAB, LENGTH, ROWS = 48, 16, 12
 RATES = (1e-3, 3e-3, 1e-2)
 
 
@@ -85,7 +85,7 @@ def _curve(loss: Callable[[Tensor, Tensor], Tensor], steps: int, seed: int, rate
             num_hidden_layers=2,
             num_attention_heads=4,
             max_position_embeddings=LENGTH,
-            initializer_range=0.1,
+            initializer_range=0.25,  # wrong with confidence at first, as after a change of domain
         )
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
@@ -194,7 +194,7 @@ LAB = Lab(
                 "after equally many steps the model trained on cross-entropy predicts held-out text better.",
                 "步数相同时，用交叉熵训练的模型对留出文本预测得更好。",
             ),
-            lambda n: n["final_cross_entropy_nats"] < n["final_squared_error_nats"] - 0.05,
+            lambda n: n["final_cross_entropy_nats"] < n["final_squared_error_nats"] - 0.2,
         ),
         Claim(
             "memory",

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cutaway.core.config import Config
 from cutaway.core.device import pick_dtype
@@ -54,6 +54,12 @@ class LoopConfig(Config):
     log_every: int = Field(10, gt=0, description="steps between lines of the log")
     tensorboard: bool = True
     trace_gradients: bool = Field(False, description="log the gradient norm of every layer")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: object) -> object:
+        """YAML reads `on` and `off` as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def pretrain_settings(folder, out, *more):
         "loop.eval_every=6",
         "loop.tensorboard=false",
         "loop.precision=float32",
+        "loop.compile=off",
         "optim.lr=1e-2",
         *more,
     ]
@@ -159,6 +160,7 @@ def test_a_folder_that_holds_something_else_is_refused(folder, tmp_path):
         (["loop.stepz=3"], r"loop.stepz: unknown key \(did you mean steps"),
         (["optim.lr=fast"], "optim.lr='fast'"),
         (["loop.steps=0"], "loop.steps=0"),
+        (["loop.compile=maybe"], "'auto', 'on' or 'off'"),
         (["start=x"], "start brings its own model"),
         (["model.model_type=lama"], "did you mean llama"),
         (["model.hidden_size=15"], "not a multiple of num_attention_heads"),
