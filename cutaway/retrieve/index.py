@@ -114,6 +114,11 @@ class Index:
         """The documents in it."""
         return sorted({row["source"] for row in self._rows})
 
+    @property
+    def ids(self) -> list[str]:
+        """Of every passage; `passage` gives it."""
+        return list(self._by_id)
+
     def refresh(self) -> None:
         """See what other processes have written since."""
         if self._version == self._store.version:
