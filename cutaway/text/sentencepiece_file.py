@@ -3,6 +3,7 @@
 The pieces, scores and normalisation rules move into a `tokenizers` tokeniser that gives the same ids.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,17 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 def read_sentencepiece(path: Path) -> Tokenizer:
     """Read a `.model` file."""
+    return sentencepiece_tokenizer(path.read_bytes(), path)
+
+
+def sentencepiece_tokenizer(data: bytes, path: Path) -> Tokenizer:
+    """The tokeniser in the bytes of a `.model` file; `path` is for the errors."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as protocol
 
     proto = protocol.ModelProto()  # type: ignore[attr-defined]
     try:
-        proto.ParseFromString(path.read_bytes())
+        proto.ParseFromString(data)
     except DecodeError as err:
         raise TokenizerError(f"is not a SentencePiece model: {err}", field="tokenizer", value=str(path)) from None
     pieces = [piece.piece for piece in proto.pieces]
@@ -75,14 +81,7 @@ def bpe_from_scores(
             byte_fallback=BYTE in types,
         )
     )
-    start = [normalizers.Prepend(WORD_START)] if prefix else []
-    backend.normalizer = normalizers.Sequence([*steps, *start, normalizers.Replace(" ", WORD_START)])
-    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
-    )
-    _add_special(backend, pieces, types)
-    return backend
+    return _with_spaces(backend, pieces, types, steps, prefix)
 
 
 def _unigram(
@@ -95,11 +94,26 @@ def _unigram(
     unknown = types.index(UNKNOWN) if UNKNOWN in types else None
     model = models.Unigram(list(zip(pieces, scores, strict=True)), unk_id=unknown, byte_fallback=BYTE in types)
     backend = tokenizers.Tokenizer(model)
-    backend.normalizer = normalizers.Sequence(list(steps))
-    scheme = "always" if prefix else "never"
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(WORD_START, prepend_scheme=scheme, split=False)
+    # SentencePiece never finds these pieces in a text; `tokenizers` would, so their spellings are cut in two.
+    hidden = [piece for piece, kind in zip(pieces, types, strict=True) if kind in (UNKNOWN, CONTROL, BYTE)]
+    spellings = Regex("|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in hidden) or "(?!)")
+    backend.pre_tokenizer = pre_tokenizers.Split(spellings, behavior="merged_with_previous")
+    return _with_spaces(backend, pieces, types, steps, prefix)
+
+
+def _with_spaces(
+    backend: tokenizers.Tokenizer,
+    pieces: Sequence[str],
+    types: Sequence[int],
+    steps: Sequence[normalizers.Normalizer],
+    prefix: bool,
+) -> tokenizers.Tokenizer:
+    """Spaces are written as a letter; with `prefix` every text, one that starts with a space too, gets one more in front."""
+    start = [normalizers.Prepend(WORD_START)] if prefix else []
+    backend.normalizer = normalizers.Sequence([*steps, *start, normalizers.Replace(" ", WORD_START)])
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
     backend.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Metaspace(WORD_START, prepend_scheme=scheme, split=False)]
+        [decoders.Replace(WORD_START, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     _add_special(backend, pieces, types)
     return backend

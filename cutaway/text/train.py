@@ -1,21 +1,26 @@
 """Train a tokeniser on the user's files: byte-level BPE, WordPiece or Unigram.
 
-The trainers are those of the `tokenizers` library, with the conventions that each kind is used with. Training is deterministic:
-texts are counted in the order given, and ties break by the library's own order.
+The same texts and settings give the same tokeniser, byte for byte. Two libraries do the counting: `tokenizers` for BPE and
+WordPiece, `sentencepiece` for Unigram (the Unigram trainer of `tokenizers` sums in the order of a hash table, which differs
+from run to run).
 """
 
+import io
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import tokenizers
 from pydantic import Field
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 
 from cutaway.core.config import Config
-from cutaway.core.errors import DataError
+from cutaway.core.errors import ConfigError, DataError
+from cutaway.text.sentencepiece_file import sentencepiece_tokenizer
 from cutaway.text.splitting import splitter
-from cutaway.text.tokenizer import WORD_START, Tokenizer
+from cutaway.text.tokenizer import Tokenizer
 
 Kind = Literal["bpe", "wordpiece", "unigram"]
 
@@ -34,16 +39,27 @@ class TrainTokenizerConfig(Config):
         ("<|im_start|>", "<|im_end|>"), description="bpe and unigram: further special tokens"
     )
     min_frequency: int = Field(2, ge=1, description="pairs seen less often do not merge")
-    max_piece: int = Field(16, ge=1, description="unigram: characters of the longest piece")
+    character_coverage: float = Field(
+        0.9995,
+        gt=0.9,
+        le=1.0,
+        description="wordpiece and unigram: share of the characters that get a token of their own",
+    )
+    byte_fallback: bool = Field(True, description="unigram: other characters become their bytes instead of <unk>")
+    max_piece: int = Field(16, ge=1, le=512, description="unigram: characters of the longest piece")
 
 
 def train_tokenizer(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
-    """Train on texts.
+    """Train on texts. A small text may give fewer tokens than `vocab_size`.
+
+    Args:
+        texts: read once, for WordPiece twice (an iterator is then kept in memory).
 
     Raises:
         DataError: there is no text.
+        ConfigError: `vocab_size` is smaller than the alphabet of the texts.
     """
-    counted = _Counted(texts)
+    counted = _Counted(list(texts) if config.kind == "wordpiece" and iter(texts) is texts else texts)
     if config.kind == "wordpiece":
         tokenizer = _wordpiece(counted, config)
     elif config.kind == "unigram":
@@ -111,7 +127,7 @@ def _bpe(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
         special_tokens=_special(config),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
@@ -119,31 +135,96 @@ def _bpe(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
 
 
 def _wordpiece(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
-    """WordPiece as BERT uses it (Schuster & Nakajima 2012; Devlin et al. 2019); characters never seen become [UNK]."""
+    """WordPiece as BERT uses it (Devlin et al. 2019); characters that are not covered become [UNK].
+
+    Pieces are chosen by frequency, as `tokenizers` does, not by the likelihood gain of Schuster & Nakajima 2012. Its trainer
+    numbers the `##` pieces in the order of a hash table, on which ties depend; here it is given them in order, as special tokens.
+    """
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
+    normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
+    splitting = pre_tokenizers.BertPreTokenizer()
+    alphabet, rare = _wordpiece_alphabet(texts, config.character_coverage, normalizer, splitting)
+    if len(names) + len(alphabet) > config.vocab_size:
+        raise _too_small(config, f"{len(names) + len(alphabet)} or more")
+    training = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    training.pre_tokenizer = splitting
     trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size, min_frequency=config.min_frequency, special_tokens=names, show_progress=False
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=[*names, *alphabet],
+        show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    blank = dict.fromkeys(map(ord, rare), " ")
+    training.train_from_iterator((normalizer.normalize_str(text).translate(blank) for text in texts), trainer)
+    backend = tokenizers.Tokenizer(models.WordPiece(training.get_vocab(), unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitting
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     return Tokenizer(backend, bos="[CLS]", eos="[SEP]", pad="[PAD]", unk="[UNK]", adds_bos=config.adds_bos)
 
 
+def _wordpiece_alphabet(
+    texts: Iterable[str],
+    coverage: float,
+    normalizer: normalizers.Normalizer,
+    splitting: pre_tokenizers.PreTokenizer,
+) -> tuple[list[str], set[str]]:
+    """The pieces of one character that cover the texts, sorted; and the characters left out."""
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()  # seen after the first character of a word
+    for text in texts:
+        for word, _ in splitting.pre_tokenize_str(normalizer.normalize_str(text)):
+            counts.update(word)
+            inside.update(word[1:])
+    wanted, covered, kept = coverage * counts.total(), 0, set()
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if covered >= wanted:
+            break
+        kept.add(character)
+        covered += count
+    return sorted(kept) + sorted("##" + character for character in kept & inside), set(counts) - kept
+
+
 def _unigram(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
-    """Unigram (Kudo 2018) in SentencePiece's style: text as it stands, spaces as ▁, NFKC; characters never seen become <unk>."""
-    backend = tokenizers.Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(WORD_START, prepend_scheme="always")
-    backend.decoder = decoders.Metaspace(WORD_START, prepend_scheme="always")
-    trainer = trainers.UnigramTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=[AddedToken("<unk>", special=True, normalized=False), *_special(config)],
-        unk_token="<unk>",
-        max_piece_length=config.max_piece,
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
+    """Unigram (Kudo 2018) by SentencePiece; text is taken as it stands, so that it decodes to itself."""
+    import sentencepiece
+
+    file = io.BytesIO()
+    lines = (line for text in texts for line in text.splitlines() if line.strip())
+    first = next(lines, None)
+    if first is None:  # the library's own complaint would not name the mistake
+        raise DataError("holds no text to train a tokeniser on", field="data")
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=itertools.chain([first], lines),
+            model_writer=file,
+            model_type="unigram",
+            vocab_size=config.vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=config.character_coverage,
+            byte_fallback=config.byte_fallback,
+            max_sentencepiece_length=config.max_piece,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            max_sentence_length=1 << 20,
+            control_symbols=[token.content for token in _special(config)],
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,  # with more, sums depend on how the texts fall on them
+            minloglevel=2,
+        )
+    except RuntimeError as err:
+        if "smaller than" not in str(err) and "vocab" not in str(err).lower():
+            raise
+        raise _too_small(config, "a larger one") from None
+    backend = sentencepiece_tokenizer(file.getvalue(), Path("the trained model")).backend
     return Tokenizer(backend, bos=config.bos, eos=config.eos, pad=config.eos, unk="<unk>", adds_bos=config.adds_bos)
+
+
+def _too_small(config: TrainTokenizerConfig, better: str) -> ConfigError:
+    return ConfigError(
+        "is smaller than the alphabet of the texts",
+        field="vocab_size",
+        value=config.vocab_size,
+        hint=f"{better}, or a lower character_coverage",
+    )
