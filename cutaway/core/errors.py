@@ -44,7 +44,7 @@ class CutawayError(Exception):
         where = f"{self.field}" if self.field else ""
         if self.field and self.value is not None:
             shown = repr(self.value)
-            where += f"={shown if len(shown) <= 80 else shown[:77] + '…'}"
+            where += f"={shown if len(shown) <= 80 else shown[:30] + '…' + shown[-49:]}"
         return ": ".join(filter(None, (where, self.message))) + (f" ({self.hint})" if self.hint else "")
 
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, ReaderTensor
 from gguf.quants import dequantize
 from torch import Tensor, nn
 
 from cutaway.core.config import make_config
-from cutaway.core.errors import CheckpointError, near_matches
+from cutaway.core.errors import CheckpointError, ConfigError, near_matches
 from cutaway.models import llama
 from cutaway.models.huggingface import fill
 
@@ -74,8 +75,8 @@ def config_from_gguf(
     heads, width = get("attention.head_count"), get("embedding_length")
     if "token_embd.weight" not in tensors:
         raise CheckpointError("the file lacks token_embd.weight", field="model", value=source)
-    return make_config(
-        llama.LlamaConfig,
+    return _checked(
+        source,
         {
             "model_type": _ARCHITECTURES[kind],
             "vocab_size": tensors["token_embd.weight"][0],
@@ -97,6 +98,13 @@ def config_from_gguf(
     )
 
 
+def _checked(source: str, shape: dict[str, Any]) -> llama.LlamaConfig:
+    try:
+        return make_config(llama.LlamaConfig, shape)
+    except ConfigError as err:
+        raise CheckpointError(f"its metadata make no model: {err}", field="model", value=source) from None
+
+
 def load_gguf(reader: GGUFReader, dtype: torch.dtype, device: torch.device, source: str) -> nn.Module:
     """The model of an open file, in `dtype` on `device`."""
     shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
@@ -105,8 +113,7 @@ def load_gguf(reader: GGUFReader, dtype: torch.dtype, device: torch.device, sour
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for tensor in reader.tensors:
             if tensor.name != "rope_freqs.weight":
-                values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-                yield _rename(tensor.name), _half_split(tensor.name, values, config)
+                yield _rename(tensor.name), _half_split(tensor.name, _values(tensor), config)
 
     model = fill(llama.build, config, tensors(), dtype, device, source)
     _check_rope(reader, config, source)
@@ -116,6 +123,12 @@ def load_gguf(reader: GGUFReader, dtype: torch.dtype, device: torch.device, sour
 def metadata_without_arrays(reader: GGUFReader) -> dict[str, Any]:
     """The metadata but for its long arrays (the vocabulary), which take seconds to turn into Python objects."""
     return {name: field.contents() for name, field in reader.fields.items() if len(field.data) <= 1}
+
+
+def _values(tensor: ReaderTensor) -> Tensor:
+    """A tensor in float32. A plain array slices much faster than the memory map; only what was not dequantised is copied."""
+    values = dequantize(np.asarray(tensor.data), tensor.tensor_type)
+    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def _rename(name: str) -> str:
@@ -164,6 +177,5 @@ def _check_rope(reader: GGUFReader, config: llama.LlamaConfig, source: str) -> N
     plain, _ = llama.rope_frequencies(
         config.head_dim, config.rope_theta, llama.RopeScaling(), config.max_position_embeddings
     )
-    theirs = torch.from_numpy(dequantize(stored.data, stored.tensor_type).copy())
-    if not torch.allclose(plain / ours, theirs, rtol=1e-3):
+    if not torch.allclose(plain / ours, _values(stored), rtol=1e-3):
         raise CheckpointError("its rotary factors are not those of a known scaling", field="rope_freqs", value=source)

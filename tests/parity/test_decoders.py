@@ -60,9 +60,7 @@ CASES = {
     "llama, tied": llama(tie_word_embeddings=True),
     "llama, biases": llama(attention_bias=True, mlp_bias=True),
     "llama, head_dim": llama(head_dim=10),
-    "llama, theta and eps": llama(
-        rope_parameters=dict(rope_type="default", rope_theta=500_000.0), rms_norm_eps=1e-3
-    ),
+    "llama, theta and eps": llama(rope_parameters=dict(rope_type="default", rope_theta=500_000.0), rms_norm_eps=1e-3),
     **{
         f"llama, {name}": llama(max_position_embeddings=16, rope_parameters={**scaling, "rope_theta": 10_000.0})
         for name, scaling in SCALINGS.items()

@@ -1,0 +1,65 @@
+"""`cutaway models` and `cutaway convert`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cutaway.cli.main import app
+from cutaway.core.errors import CheckpointError, DataError
+from cutaway.models.catalogue import catalogue
+from cutaway.models.huggingface import check_tokenizer
+
+
+def listed(folder):
+    return {entry.name: entry for entry in catalogue([folder]) if str(folder) in entry.path}
+
+
+def test_lists_folders_and_files_from_their_headers(model, folder, gguf_file):
+    (folder / "model.safetensors").write_bytes(b"the weights are not looked at")
+    found = listed(folder.parent)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    for name in ("folder", "small"):
+        entry = found[name]
+        assert (entry.kind, entry.family, entry.parameters) == ("decoder", "llama", parameters)
+        assert (entry.context, entry.layers, entry.heads, entry.kv_heads, entry.vocabulary) == (1024, 2, 4, 2, 96)
+        assert entry.memory["float32"] == 4 * parameters and entry.memory["bfloat16"] == 2 * parameters
+        assert entry.cache_per_token == 2 * 2 * 2 * 8 * 2
+
+
+def test_what_cannot_be_used_says_why(folder):
+    (folder / "config.json").write_text('{"model_type": "mamba"}')
+    assert "model_type='mamba'" in listed(folder.parent)["folder"].error
+
+
+def test_packaged_models(smollm2, minilm):
+    found = {entry.name: entry for entry in catalogue([])}
+    assert found["smollm2-135m-instruct"].parameters == 134_515_008
+    assert found["minilm"].kind == "encoder" and found["minilm"].cache_per_token == 0
+
+
+def test_command(folder):
+    result = CliRunner().invoke(app, ["models", str(folder.parent), "--json"])
+    assert result.exit_code == 0, result.output
+    assert "folder" in {entry["name"] for entry in json.loads(result.stdout)}
+    assert "llama decoder" in CliRunner().invoke(app, ["models", str(folder.parent)]).stdout
+    missing = CliRunner().invoke(app, ["models", str(folder / "absent")])
+    assert isinstance(missing.exception, DataError)
+
+
+@pytest.mark.slow
+def test_convert(smollm2, tmp_path):
+    out = tmp_path / "converted"
+    result = CliRunner().invoke(app, ["convert", "smollm2-135m-instruct", str(out), "--dtype", "bfloat16"])
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    again = CliRunner().invoke(app, ["convert", "smollm2-135m-instruct", str(out)])
+    assert isinstance(again.exception, DataError) and "exists already" in str(again.exception)
+
+
+def test_tokenizer_of_another_model_is_refused(model):
+    class Larger:
+        vocab_size = 97
+
+    with pytest.raises(CheckpointError, match="the tokeniser has 97 tokens and the model 96 embeddings"):
+        check_tokenizer(Larger(), model, "here")
