@@ -56,10 +56,9 @@ def main(
     opened = Index.open(index, embedder) if index else None
 
     def ready(url: str) -> None:
+        key = "KEY" if resolved.api_key else "none"
         typer.echo(f"{loaded.name} on {url}  (Ctrl-C: finish what runs, then stop)")
         typer.echo(f"  page    {url}/")
-        typer.echo(
-            f'  client  openai.OpenAI(base_url="{url}/v1", api_key={"KEY" if resolved.api_key else chr(34) + "none" + chr(34)})'
-        )
+        typer.echo(f'  client  openai.OpenAI(base_url="{url}/v1", api_key="{key}")')
 
     run(create_app(resolved, loaded, opened, embedder), resolved, ready)

@@ -44,7 +44,7 @@ def test_no_request_is_a_server_error(http, server):
         content = schemas["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         fields[path] = sorted(schemas["components"]["schemas"][content["$ref"].rsplit("/", 1)[1]]["properties"])
 
-    @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
     @given(requests(fields))
     def check(request):
         path, body = request
