@@ -23,7 +23,8 @@ def test_lists_folders_and_files_from_their_headers(model, folder, gguf_file):
         entry = found[name]
         assert (entry.kind, entry.family, entry.parameters) == ("decoder", "llama", parameters)
         assert (entry.context, entry.layers, entry.heads, entry.kv_heads, entry.vocabulary) == (1024, 2, 4, 2, 96)
-        assert entry.memory["float32"] == 4 * parameters and entry.memory["bfloat16"] == 2 * parameters
+        assert entry.memory["float32"] == 4 * parameters
+        assert entry.memory["bfloat16"] == 2 * parameters
         assert entry.cache_per_token == 2 * 2 * 2 * 8 * 2
 
 
@@ -35,7 +36,8 @@ def test_what_cannot_be_used_says_why(folder):
 def test_packaged_models(smollm2, minilm):
     found = {entry.name: entry for entry in catalogue([])}
     assert found["smollm2-135m-instruct"].parameters == 134_515_008
-    assert found["minilm"].kind == "encoder" and found["minilm"].cache_per_token == 0
+    assert found["minilm"].kind == "encoder"
+    assert found["minilm"].cache_per_token == 0
 
 
 def test_command(folder):
@@ -54,7 +56,8 @@ def test_convert(smollm2, tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
     again = CliRunner().invoke(app, ["convert", "smollm2-135m-instruct", str(out)])
-    assert isinstance(again.exception, DataError) and "exists already" in str(again.exception)
+    assert isinstance(again.exception, DataError)
+    assert "exists already" in str(again.exception)
 
 
 def test_tokenizer_of_another_model_is_refused(model):

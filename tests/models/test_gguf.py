@@ -50,7 +50,7 @@ def test_not_finite_weights_are_named(model, gguf_file):
     assert whole.count(weight) == 5, "every norm starts as ones"
     at = whole.rindex(weight)
     gguf_file.write_bytes(whole[:at] + b"\x00\x00\xc0\x7f" + whole[at + 4 :])
-    with pytest.raises(CheckpointError, match="not finite: .*norm.weight"):
+    with pytest.raises(CheckpointError, match=r"not finite: .*norm.weight"):
         read(gguf_file)
 
 
@@ -60,7 +60,7 @@ def test_other_architectures_are_named(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(CheckpointError, match="general.architecture='mamba'.*did you mean llama"):
+    with pytest.raises(CheckpointError, match=r"general.architecture='mamba'.*did you mean llama"):
         read(tmp_path / "other.gguf")
 
 

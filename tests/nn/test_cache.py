@@ -29,8 +29,10 @@ def test_positions_and_masks():
 def test_what_is_written_through_a_view_is_written_here():
     kept = cache()
     (k, v), _ = fill(kept.rows(1, 3), 2, 5)
-    assert k.shape == (2, 2, 2, 4) and (v == -5).all()
-    assert (kept.k_LBGSK[:, 1:, :, :2] == 5).all() and (kept.k_LBGSK[:, 0] == 0).all()
+    assert k.shape == (2, 2, 2, 4)
+    assert (v == -5).all()
+    assert (kept.k_LBGSK[:, 1:, :, :2] == 5).all()
+    assert (kept.k_LBGSK[:, 0] == 0).all()
     assert k.untyped_storage().data_ptr() == kept.k_LBGSK.untyped_storage().data_ptr(), "no copy"
 
 
@@ -48,14 +50,16 @@ def test_move_and_select():
     for row in range(3):
         fill(kept.rows(row, row + 1), row + 1, 10 * (row + 1))
     kept.move(2, 0)
-    assert kept.lengths.tolist() == [3, 2, 3] and (kept.v_LBGSK[:, 0, :, :3] == -30).all()
+    assert kept.lengths.tolist() == [3, 2, 3]
+    assert (kept.v_LBGSK[:, 0, :, :3] == -30).all()
     kept.select([1, 1, 0])
     assert kept.lengths.tolist() == [2, 2, 3]
-    assert (kept.k_LBGSK[:, :2, :, :2] == 20).all() and (kept.k_LBGSK[:, 2, :, :3] == 30).all()
+    assert (kept.k_LBGSK[:, :2, :, :2] == 20).all()
+    assert (kept.k_LBGSK[:, 2, :, :3] == 30).all()
 
 
 def test_overflow_is_caught():
-    with pytest.raises(AssertionError, match="9 positions in a cache of 8|8 . 1 positions"):
+    with pytest.raises(AssertionError, match=r"9 positions in a cache of 8|8 . 1 positions"):
         kept = cache()
         fill(kept, 8, 1)
         fill(kept, 1, 1)
@@ -64,4 +68,5 @@ def test_overflow_is_caught():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_size(dtype):
     kept = cache(dtype=dtype)
-    assert kept.nbytes == 2 * 2 * 3 * 2 * 8 * 4 * dtype.itemsize and kept.k_LBGSK.dtype == dtype
+    assert kept.nbytes == 2 * 2 * 3 * 2 * 8 * 4 * dtype.itemsize
+    assert kept.k_LBGSK.dtype == dtype
