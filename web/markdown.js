@@ -19,25 +19,28 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 });
 
 /**
- * @param text     Markdown.
- * @param cited    the numbers that may be cited: [n] becomes a link for these and stays as it is for others.
- * @param doubtful [start, end) pairs of characters in `text`, in order: the sentences without support.
+ * @param text      Markdown.
+ * @param sentences {start, end, passages, supported} in order, spans in characters of `text`: a supported one is followed by
+ *                  the numbers of its passages, one without support is marked.
+ * @param cited     the numbers that may be cited: [n] becomes a link for these and stays as it is for others.
  */
-export function rendered(text, cited = [], doubtful = []) {
-  const fragment = DOMPurify.sanitize(marked.parse(bracketed(text, doubtful)), SAFE);
+export function rendered(text, sentences = [], cited = []) {
+  const fragment = DOMPurify.sanitize(marked.parse(attributed(text, sentences)), SAFE);
   markSentences(fragment);
   linkCitations(fragment, new Set(cited));
   return fragment;
 }
 
-function bracketed(text, spans) {
+function attributed(text, sentences) {
   let out = "";
   let at = 0;
-  for (const [start, end] of spans) {
+  for (const { start, end, passages, supported } of sentences) {
     const sentence = text.slice(start, end);
     const skip = sentence.match(BLOCK_SYNTAX)[0].length;
     const body = sentence.slice(skip).trimEnd();
-    out += text.slice(at, start + skip) + OPEN + body + CLOSE + sentence.slice(skip + body.length);
+    const marks = passages.map((number) => `[${number}]`).filter((mark) => !body.includes(mark)).join("");
+    out += text.slice(at, start + skip) + (supported ? `${body}\u00a0${marks}` : OPEN + body + CLOSE);
+    out += sentence.slice(skip + body.length);
     at = end;
   }
   return out + text.slice(at);

@@ -22,7 +22,7 @@ function Answer({ turn, index }) {
     <div class="answer ${answer.state}" aria-busy=${answer.state === "streaming"}>
       ${showTokens.value && answer.tokens.length > 0
         ? html`<${Tokens} answer=${answer} turn=${index} />`
-        : html`<${Prose} answer=${answer} doubtful=${doubtful} />`}
+        : html`<${Prose} answer=${answer} />`}
       ${showTokens.value && answer.state !== "streaming" && !answer.tokens.length && answer.text && html`
         <p class="notice">${t("tokens.absent")}</p>
       `}
@@ -34,12 +34,12 @@ function Answer({ turn, index }) {
   `;
 }
 
-function Prose({ answer, doubtful }) {
+function Prose({ answer }) {
   const box = useRef(null);
   const shown = side.value?.view === "passage" ? side.value.passage : null;
   useLayoutEffect(() => {
     const numbers = answer.passages.map((source) => source.number);
-    box.current.replaceChildren(rendered(answer.text, numbers, doubtful.map(({ start, end }) => [start, end])));
+    box.current.replaceChildren(rendered(answer.text, answer.sentences, numbers));
     for (const mark of box.current.querySelectorAll("mark.unsupported")) mark.title = t("answer.unsupported");
     for (const link of box.current.querySelectorAll(".citation")) link.ariaLabel = t("answer.citation", { n: link.textContent });
   }, [answer]);

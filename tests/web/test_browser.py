@@ -154,3 +154,26 @@ def test_server_that_went_away_is_said(locked_page):
     page.ask("Hello")
     assert "reached" in page.wait(".answer.failed .notice.error").text
     page.log()
+
+
+def test_markdown_is_safe_cited_and_marked(page):
+    page.open()
+    text = "- Heat **spreads** it.\n- Cats fly. [7] <img src=x onerror=alert(1)><script>alert(1)</script>[a](javascript:alert(1))"
+    spans = [(text.index("Heat"), "Heat **spreads** it.", [2], True), (text.index("- Cats"), "- Cats fly.", [], False)]
+    sentences = [
+        {"start": start, "end": start + len(said), "passages": passages, "supported": supported}
+        for start, said, passages, supported in spans
+    ]
+    found = page.driver.execute_async_script(
+        "const [text, sentences, done] = arguments; const box = document.createElement('div');"
+        "import('/markdown.js').then(({rendered}) => { box.append(rendered(text, sentences, [2])); done(box.innerHTML); });",
+        text,
+        sentences,
+    )
+    assert (
+        '<strong>spreads</strong> it.&nbsp;<button class="citation" type="button" data-citation="2">2</button>' in found
+    )
+    assert '<mark class="unsupported">Cats fly.</mark> [7]' in found
+    assert "<img" not in found
+    assert "<script" not in found
+    assert "javascript:" not in found
