@@ -106,9 +106,4 @@ def _conversation(one: Conversation, renderer: ChatRenderer, skipped: Skipped) -
     if not any(rendered.mask[1:]):
         skipped.add("without a reply", one.where)
         return
-    ids = np.array(rendered.ids, np.int32)
-    learned = np.array(rendered.mask)
-    bos = renderer.tokenizer.bos_id
-    if renderer.tokenizer.adds_bos and bos is not None and (not len(ids) or ids[0] != bos):
-        ids, learned = np.insert(ids, 0, bos), np.insert(learned, 0, False)
-    yield Example(ids, learned)
+    yield Example(np.array(rendered.ids, np.int32), np.array(rendered.mask))

@@ -76,6 +76,9 @@ class ChatRenderer:
         spans = self._reply_spans(text, safe, safe_tools)
         ids, offsets = self._encode(text, [start for start, _ in spans])
         mask = [any(start <= a and b <= end for start, end in spans) for a, b in offsets]
+        bos = self.tokenizer.bos_id
+        if self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]:  # a template that leaves it to the tokeniser
+            ids, mask = [bos, *ids], [False, *mask]
         return Rendered(text.replace(_MARKER, ""), ids, mask)
 
     def _disarm(self, value: Any) -> Any:
