@@ -101,7 +101,7 @@ LAB = Lab(
         Claim(
             "top-k is fixed",
             Bilingual("top-k leaves 40 candidates everywhere", "top-k 在每个位置都留下 40 个候选"),
-            lambda n: min(n["size_top_k"]) >= 40 and max(n["size_top_k"]) <= 44,  # ties with the 40th stay
+            lambda n: min(n["size_top_k"]) == max(n["size_top_k"]) == 40,
         ),
         Claim(
             "top-p adapts",
