@@ -67,8 +67,11 @@ def fused_difference(model: torch.nn.Module, ids: list[int]) -> float:
     names = module_names(model, Attend)
     with capture(model, names) as calls:
         model(torch.tensor([ids]))
-    pairs = [(calls[name].inputs, model.get_submodule(name).scale) for name in names]
-    differences = [attend_sdpa(*inputs, scale) - attend_reference(*inputs, scale) for inputs, scale in pairs]
+    differences = []
+    for name in names:
+        q, k, v, mask = calls[name].inputs
+        scale = model.get_submodule(name).scale
+        differences.append(attend_sdpa(q, k, v, mask, scale) - attend_reference(q, k, v, mask, scale))
     return max(float(difference.abs().max()) for difference in differences)
 
 

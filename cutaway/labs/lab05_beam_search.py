@@ -34,24 +34,23 @@ def measure(setting: Setting) -> Numbers:
     widths = [1, 4, 8] if setting.quick else [1, 2, 4, 8, 16]
     length, n_prompts = (48, 3) if setting.quick else (96, len(PROMPTS))
     prompts = [loaded.tokenizer.encode(prompt) for prompt in PROMPTS[:n_prompts]]
-    logprobs, repetitions, first = [], [], []
+    logprobs, texts = [], []
     for width in widths:
         # No end token: all sequences are equally long, so their log-probabilities compare.
         found = [
             best[0] for best in beam_decode(loaded.model, prompts, Beam(width=width, length_penalty=0), (), length)
         ]
         logprobs.append(sum(one.score for one in found) / len(found))
-        repetitions.append(repetition([one.ids for one in found]))
-        first = first or [one.ids for one in found]
+        texts.append([one.ids for one in found])
     greedy, _ = run(loaded, prompts, GREEDY, BEGINNING)
     sampled, sampled_logprob = run(loaded, prompts, Sampling(seed=setting.seed), length)
     return {
         "widths": widths,
         "logprob": logprobs,
-        "repetition": repetitions,
+        "repetition": [repetition(sequences) for sequences in texts],
         "sampled_logprob": sampled_logprob,
         "sampled_repetition": repetition(sampled),
-        "width_1_is_greedy": sum(a[:BEGINNING] == b for a, b in zip(first, greedy, strict=True)) / len(first),
+        "width_1_is_greedy": sum(a[:BEGINNING] == b for a, b in zip(texts[0], greedy, strict=True)) / len(prompts),
         "exhaustive_equal": exhaustive_equal(setting.seed),
     }
 
