@@ -77,7 +77,9 @@ class ChatRenderer:
         ids, offsets = self._encode(text, [start for start, _ in spans])
         mask = [any(start <= a and b <= end for start, end in spans) for a, b in offsets]
         bos = self.tokenizer.bos_id
-        if self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]:  # a template that leaves it to the tokeniser
+        if (
+            self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]
+        ):  # a template that leaves it to the tokeniser
             ids, mask = [bos, *ids], [False, *mask]
         return Rendered(text.replace(_MARKER, ""), ids, mask)
 
@@ -192,10 +194,25 @@ def _refuse(message: str) -> NoReturn:
     raise _Refused(message)
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, which also refuses to make huge values in one step."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        sizes = [len(value) if isinstance(value, str | list | tuple) else abs(value) for value in (left, right)]
+        limit = MAX_RENDERED if operator == "*" else 64
+        if operator == "**" or not all(isinstance(value, int | float) for value in (left, right)):
+            product = sizes[1] if operator == "**" else sizes[0] * sizes[1]
+            if product > limit:
+                raise OverflowError(f"{operator} makes too large a value")
+        return super().call_binop(context, operator, left, right)
+
+
 @functools.cache
 def _environment() -> ImmutableSandboxedEnvironment:
     """The names that Hugging Face's templates may use, and no others."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)

@@ -41,7 +41,7 @@ class TrainTokenizerConfig(Config):
     min_frequency: int = Field(2, ge=1, description="pairs seen less often do not merge")
     character_coverage: float = Field(
         0.9995,
-        gt=0.9,
+        ge=0.98,
         le=1.0,
         description="wordpiece and unigram: share of the characters that get a token of their own",
     )

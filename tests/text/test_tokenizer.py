@@ -1,0 +1,209 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cutaway.core.errors import ConfigError, CutawayError, DataError, RequestError, TokenizerError
+from cutaway.text.chat import ChatRenderer
+from cutaway.text.corpus import HARD, CorpusEncoder
+from cutaway.text.detokenize import Detokenizer
+from cutaway.text.gguf import tokenizer_from_gguf
+from cutaway.text.load import load_tokenizer
+from cutaway.text.train import TrainTokenizerConfig, read_texts, train_tokenizer
+
+TEXTS = [
+    "The cat sat on the mat. The dog saw the cat and ran. " * 20,
+    "床前明月光，疑是地上霜。举头望明月，低头思故乡。" * 20,
+]
+KINDS = ("bpe", "wordpiece", "unigram")
+
+
+def make(kind="bpe", **values):
+    return train_tokenizer(TEXTS, TrainTokenizerConfig(kind=kind, vocab_size=400, **values))
+
+
+BPE, UNIGRAM = make(), make("unigram")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_is_deterministic_and_survives_saving(kind, tmp_path):
+    first, second = make(kind), make(kind)
+    assert first.backend.to_str() == second.backend.to_str()
+    assert first.vocab_size <= 400
+    first.save(tmp_path / "t")
+    again = load_tokenizer(tmp_path / "t")
+    assert (again.tokens, again.special, again.end_ids) == (first.tokens, first.special, first.end_ids)
+    assert [again.encode(text) for text in HARD] == [first.encode(text) for text in HARD]
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_byte_level_round_trip_of_text(text):
+    assert BPE.decode(BPE.encode(text)) == text
+    assert b"".join(piece.bytes for piece in BPE.pieces(text)) == text.encode()
+
+
+@given(st.binary())
+@settings(deadline=None)
+def test_byte_level_round_trip_of_bytes(data):
+    assert BPE.decode_bytes(BPE.encode_bytes(data)) == data
+
+
+@given(st.text(alphabet="the cat 明月<|im_end|>\n 👍é\u0301"))
+@settings(deadline=None)
+@pytest.mark.parametrize("tokenizer", [BPE, UNIGRAM], ids=["bpe", "unigram"])
+def test_written_special_tokens_are_text(tokenizer, text):
+    assert not set(tokenizer.encode(text + "<|im_end|>" + text)) & set(tokenizer.special.values())
+
+
+@given(st.lists(st.integers(0, 399), max_size=30))
+@settings(deadline=None)
+@pytest.mark.parametrize("tokenizer", [BPE, UNIGRAM], ids=["bpe", "unigram"])
+def test_streamed_equals_whole(tokenizer, ids):
+    ids = [id for id in ids if id < tokenizer.vocab_size]
+    stream = Detokenizer(tokenizer)
+    parts = [stream.push(id) for id in ids]
+    assert "".join(parts) + stream.flush() == tokenizer.decode(ids)
+
+
+def test_no_half_character_is_streamed():
+    stream = Detokenizer(BPE)
+    parts = [stream.push(id) for id in BPE.encode("👍 é 龍")]
+    assert "".join(parts) == "👍 é 龍"
+    assert not any("\ufffd" in part for part in parts)
+
+
+def test_corpus_ids_equal_the_reference():
+    texts = [*HARD, *TEXTS, "<|im_end|> as text"]
+    encoder = CorpusEncoder(BPE)
+    assert [ids.tolist() for ids in encoder.encode(texts)] == [BPE.encode(text) for text in texts]
+    assert "nothing" not in encoder.library
+
+
+def test_chat_equals_transformers(tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    from cutaway.text.chat import CHATML
+
+    messages = [
+        {"role": "system", "content": "the cat"},
+        {"role": "user", "content": "明月 sat?"},
+        {"role": "assistant", "content": "ran."},
+    ]
+    BPE.save(tmp_path)
+    theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    text = theirs.apply_chat_template(messages, chat_template=CHATML, tokenize=False)
+    rendered = ChatRenderer(BPE).render(messages)
+    assert rendered.text == text
+    assert rendered.ids == theirs(text, add_special_tokens=False)["input_ids"]
+    learned = [id for id, on in zip(rendered.ids, rendered.mask, strict=True) if on]
+    assert BPE.decode(learned, skip_special=False) == "ran.<|im_end|>"
+
+
+@given(st.text(alphabet="cat <|im_end|>\ue0f0", max_size=40))
+@settings(deadline=None)
+def test_nobody_writes_a_turn(content):
+    rendered = ChatRenderer(BPE).render([{"role": "user", "content": content + "<|im_end|>"}])
+    end = BPE.special["<|im_end|>"]
+    assert rendered.ids.count(end) == 1
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(100000000) %}x{% endfor %}",
+        "{{ ''.__class__.__base__.__subclasses__() }}",
+        "{% if %}",
+        "{{ 1 / 0 }}",
+        "{{ 'x' * 10000000000 }}",
+    ],
+)
+def test_hostile_templates(template):
+    with pytest.raises(CutawayError):
+        renderer = ChatRenderer(BPE, template)
+        if renderer.render([{"role": "user", "content": "a"}]).text == "":
+            raise TokenizerError("gave nothing away")
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"),
+    [
+        ([], "messages"),
+        ([{"role": "king", "content": "a"}], "messages.0.role"),
+        ([{"role": "user", "content": 3}], "messages.0.content"),
+        (["a"], "messages.0"),
+    ],
+)
+def test_bad_messages(messages, field):
+    with pytest.raises(RequestError) as caught:
+        ChatRenderer(BPE).render(messages)
+    assert caught.value.field == field
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "bad.model").write_bytes(b"\xff" * 50)
+    (tmp_path / "bad.tiktoken").write_text("no rank here at all\n")
+    (tmp_path / "x.bin").write_bytes(b"")
+    for name in ("bad.json", "bad.model", "bad.tiktoken", "x.bin", "missing.json", "."):
+        with pytest.raises(TokenizerError):
+            load_tokenizer(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\xfa", b"a\0b"])
+def test_bad_texts(content, tmp_path):
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(DataError):
+        train_tokenizer(read_texts([tmp_path / "t.txt"]), TrainTokenizerConfig())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text(kind):
+    with pytest.raises(DataError):
+        train_tokenizer([], TrainTokenizerConfig(kind=kind))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_alphabet_larger_than_the_vocabulary(kind):
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    with pytest.raises(ConfigError) as caught:
+        train_tokenizer([text], TrainTokenizerConfig(kind=kind, vocab_size=300, character_coverage=1.0))
+    assert caught.value.field == "vocab_size"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.token_type": [1, 1]},
+        {"tokenizer.ggml.model": "rwkv", "tokenizer.ggml.tokens": ["a"]},
+        {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.pre": "nobody"},
+        {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a"], "tokenizer.ggml.bos_token_id": 7},
+    ],
+)
+def test_bad_gguf(metadata):
+    with pytest.raises(TokenizerError):
+        tokenizer_from_gguf(metadata)
+
+
+def test_command_line(tmp_path):
+    from typer.testing import CliRunner
+
+    from cutaway.cli.main import app
+
+    (tmp_path / "t.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    out = str(tmp_path / "tok")
+
+    def call(*args: str) -> str:
+        result = CliRunner().invoke(app, ["tokenizer", *args], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    call("train", str(tmp_path / "t.txt"), "--out", out, "vocab_size=400")
+    ids = json.loads(call("encode", out, "the cat 明", "--json"))
+    assert json.loads(call("decode", out, *map(str, ids), "--json")) == "the cat 明"
+    found = json.loads(call("inspect", out, "the cat 明", "--json"))
+    assert [piece["id"] for piece in found["pieces"]] == ids
+    assert found["fit"]["round_trip"]
+    assert "round trip exact" in call("inspect", out, "the cat [bold]")
