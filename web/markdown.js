@@ -7,7 +7,11 @@ const OPEN = "\uE000";
 const CLOSE = "\uE001";
 const BLOCK_SYNTAX = /^(?:\s|[>#*+-]|\d+[.)]\s)*/;
 
-const marked = new Marked({ gfm: true, breaks: true });
+const ESCAPED = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
+const escaped = ({ text }) => text.replace(/[&<>]/g, (character) => ESCAPED[character]);
+
+// HTML that a model writes is shown as it was written.
+const marked = new Marked({ gfm: true, breaks: true, renderer: { html: escaped } });
 // What a model writes may name any address: no pictures (they would be fetched unasked) and no controls.
 const SAFE = { FORBID_TAGS: ["img", "picture", "video", "audio", "style", "form", "input", "button"], RETURN_DOM_FRAGMENT: true };
 

@@ -125,6 +125,7 @@ def test_narrow_page_does_not_scroll_sideways(page):
 
 def test_refused_request_is_explained(page):
     page.open()
+    page.one("#grounded").click()
     page.one("#settings").click()
     page.one("#set-temperature").send_keys("1000000")
     page.ask("Hello")
