@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-IGNORED = -100
+from cutaway.loss.language_modelling import IGNORED
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Batch:
 
     Args:
         ids_BT: token ids.
-        targets_BT: the token after each, -100 where nothing is learned; never across documents.
+        targets_BT: the token after each, `IGNORED` where nothing is learned; never across documents.
         positions_BT: each token's place in its document.
         segments_BT: the number of the document within its row, from 1; 0 is padding.
     """

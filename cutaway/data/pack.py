@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from cutaway.data.batch import IGNORED, Batch
+from cutaway.data.batch import Batch
+from cutaway.loss.language_modelling import IGNORED
 
 _WINDOW = 1024  # pieces looked at together, so that the order stays random at a larger scale
 

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from cutaway.core.config import Config
 from cutaway.core.errors import NothingSupervisedError
-from cutaway.data.batch import IGNORED, Batch
+from cutaway.data.batch import Batch
 from cutaway.data.examples import Example
 from cutaway.data.pack import collate
+from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.objectives import document_mask
 

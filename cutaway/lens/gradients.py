@@ -1,30 +1,10 @@
-"""Gradients looked at: their norm by part of the model, and the vector-Jacobian product of a single module."""
+"""Gradients looked at: the vector-Jacobian product of a single module."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from cutaway.lens.logit_lens import block_names
-
-
-def gradient_norms(model: Any) -> dict[str, float]:
-    """L2 norm of the gradients (after `backward`) by part: `block 0` …, and what is outside the blocks by its module's name.
-
-    A head that shares the embedding's weight has its gradient there. A part without gradients is left out.
-    """
-    blocks = {name: f"block {i}" for i, name in enumerate(block_names(model))}
-    squares: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None:
-            continue
-        own = name.rpartition(".")[0]
-        part = next((part for block, part in blocks.items() if name.startswith(f"{block}.")), own)
-        squares[part] = squares.get(part, 0.0) + float(parameter.grad.double().square().sum())
-    return {part: math.sqrt(total) for part, total in squares.items()}
 
 
 @dataclass(frozen=True)

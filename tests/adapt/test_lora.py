@@ -66,7 +66,9 @@ def test_we_load_what_peft_saves(kind, stabilised, tmp_path):
     save_model(model, None, tmp_path / "base")
     reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
     targets = ["q_proj", "v_proj"] if kind == "llama" else ["c_attn"]
-    settings = PeftConfig(r=4, lora_alpha=7, target_modules=targets, use_rslora=stabilised, fan_in_fan_out=kind == "gpt2")
+    settings = PeftConfig(
+        r=4, lora_alpha=7, target_modules=targets, use_rslora=stabilised, fan_in_fan_out=kind == "gpt2"
+    )
     theirs = get_peft_model(reference, settings)
     for name, parameter in theirs.named_parameters():
         if "lora_B" in name:
