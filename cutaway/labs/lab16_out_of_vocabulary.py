@@ -25,7 +25,8 @@ def measure(setting: Setting) -> Numbers:
     texts = [text for pages in train.values() for text in pages]
     seen = set(_words("\n".join(texts)))
     english = sorted(set(_words("\n".join(held_out["en"]))))
-    groups = dict(zip(GROUPS, (english, INVENTED, _misspelt(english, seen, setting.seed), EMOJI, SCRIPTS), strict=True))
+    invented = [word for word in INVENTED if word not in seen]
+    groups = dict(zip(GROUPS, (english, invented, _misspelt(english, seen, setting.seed), EMOJI, SCRIPTS), strict=True))
     numbers: dict[str, list[float]] = {
         "word_unknown_rate": [_share(words, lambda word: word not in seen) for words in groups.values()]
     }

@@ -105,7 +105,7 @@ class ChatRenderer:
                     raise TokenizerError("writes without end", field="chat template")
         except _Refused as err:
             raise RequestError(str(err), field="messages") from None
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, OverflowError, RecursionError) as err:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as err:
             raise TokenizerError(f"cannot be rendered: {err}", field="chat template") from None
         return "".join(pieces)
 

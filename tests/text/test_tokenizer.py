@@ -59,12 +59,21 @@ def test_written_special_tokens_are_text(tokenizer, text):
 
 @given(st.lists(st.integers(0, 399), max_size=30))
 @settings(deadline=None)
-@pytest.mark.parametrize("tokenizer", [BPE, UNIGRAM], ids=["bpe", "unigram"])
-def test_streamed_equals_whole(tokenizer, ids):
-    ids = [id for id in ids if id < tokenizer.vocab_size]
+def test_streamed_equals_whole_for_any_ids(ids):
+    ids = [id for id in ids if id < BPE.vocab_size]
+    assert stream_all(BPE, ids) == BPE.decode(ids)
+
+
+@given(st.text(alphabet="the cat 明月龍\n 👍é\u0301"))
+@settings(deadline=None)
+def test_streamed_equals_whole_with_byte_fallback(text):
+    ids = UNIGRAM.encode(text)
+    assert stream_all(UNIGRAM, ids) == UNIGRAM.decode(ids)
+
+
+def stream_all(tokenizer, ids):
     stream = Detokenizer(tokenizer)
-    parts = [stream.push(id) for id in ids]
-    assert "".join(parts) + stream.flush() == tokenizer.decode(ids)
+    return "".join([*[stream.push(id) for id in ids], stream.flush()])
 
 
 def test_no_half_character_is_streamed():
