@@ -20,16 +20,13 @@ from cutaway.retrieve.index import Hit, Index
 
 PASSAGES = 3  # a small model loses the question among more
 MAX_TOKENS = 160
-SAMPLING = Sampling(temperature=0, repetition_penalty=1.1)
+SAMPLING = Sampling(temperature=0)  # a repetition penalty also counts the prompt, and so punishes quoting
 # A question is answerable when meaning (cosine) and words (coverage) of its passages sum to this. On 260 XQuAD questions, with
 # and without the article that answers them: 7.3 % refused though answerable, 1.2 % answered though not (docs/log.md).
 LEAST_RELEVANCE = 0.95
 CHINESE_COVERAGE = 0.4  # pairs of characters straddle words: fewer of them return
 
-_INSTRUCTION = (
-    "Answer the question in one to three sentences, using only the facts in the text. "
-    "Keep to the text's own words. If the text does not hold the answer, say that it does not."
-)
+_INSTRUCTION = "Use only the text below to answer the question, in one to three sentences."
 _NO_ANSWER = {
     False: "The documents do not answer this question.",
     True: "这些文档没有回答这个问题。",
