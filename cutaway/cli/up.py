@@ -83,9 +83,11 @@ def main(
     with step(f"loading {spec}"):
         loaded = load(spec)
 
-    def generate(messages: list[dict[str, str]]) -> str:
+    def generate(messages: list[dict[str, str]], opening: str) -> str:
         ids = ChatRenderer(loaded.tokenizer).render(messages, generation_prompt=True).ids
-        return Engine(loaded, EngineConfig(max_batch=1)).generate([ids], SAMPLING, MAX_TOKENS)[0].text
+        start = tuple(loaded.tokenizer.encode(opening))
+        engine = Engine(loaded, EngineConfig(max_batch=1))
+        return engine.generate([ids], SAMPLING, len(start) + MAX_TOKENS, opening=start)[0].text
 
     if once is not None:
         result = answer(once, index, generate)

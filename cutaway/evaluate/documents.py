@@ -5,11 +5,10 @@ And a few questions about nothing that documents are likely to hold must be refu
 """
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 from cutaway.evaluate.answers import Asked, measure_answers
-from cutaway.retrieve.answer import answer
+from cutaway.retrieve.answer import Generate, answer
 from cutaway.retrieve.chunk import sentences
 from cutaway.retrieve.index import Hit, Index
 
@@ -21,7 +20,7 @@ FOREIGN = (
 )
 
 
-def evaluate_documents(index: Index, generate: Callable[[list[dict[str, str]]], str], seed: int = 0) -> dict[str, Any]:
+def evaluate_documents(index: Index, generate: Generate, seed: int = 0) -> dict[str, Any]:
     """Measure; the shares of `measure_answers`, and `known_item` for the searches.
 
     Args:

@@ -112,6 +112,8 @@ class Engine:
             raise RequestError(f"token id outside 0 to {V - 1}", field="logit_bias", value=wrong[0])
         if any(not 0 <= id < V for word in request.sampling.bad_words for id in word):
             raise RequestError(f"holds a token id outside 0 to {V - 1}", field="bad_words")
+        if any(not 0 <= id < V for id in request.opening):
+            raise RequestError(f"holds a token id outside 0 to {V - 1}", field="opening")
         if "" in request.stop:
             raise RequestError("holds an empty string", field="stop")
         if request.max_tokens is not None and request.max_tokens < 1:
@@ -184,7 +186,11 @@ class Engine:
         processed_V = process(logits_V, request.sampling, History(request.prompt_ids, one.generated))
         if not torch.isfinite(processed_V).any():
             return Output(one.id, None, "", None, "error", "the settings leave no token to choose")
-        token = draw(processed_V, request.sampling.temperature == 0, one.generator)
+        written = len(one.generated)
+        if written < len(request.opening):
+            token = request.opening[written]
+        else:
+            token = draw(processed_V, request.sampling.temperature == 0, one.generator)
         one.generated.append(token)
         logprob = None if request.logprobs is None else _logprob(logits_V, token, request.logprobs)
         ended = token in self.tokenizer.end_ids and not request.ignore_end

@@ -22,6 +22,7 @@ class Request:
         stop: strings that end the text; they are not part of it.
         logprobs: None, or how many alternatives to report with each token. They are log-probabilities of the model's own
             distribution, before penalties, temperature and filters.
+        opening: tokens that the reply begins with, whatever the model would have said; they count as generated.
         ignore_end: go on after end-of-turn tokens (for measuring).
     """
 
@@ -30,6 +31,7 @@ class Request:
     max_tokens: int | None = 256
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    opening: tuple[int, ...] = ()
     ignore_end: bool = False
     id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
 

@@ -15,18 +15,24 @@ from cutaway.core.errors import RequestError
 from cutaway.decode.sampling import Sampling
 from cutaway.retrieve.cite import Sentence, attribute, with_citations
 from cutaway.retrieve.embed import Embedder
+from cutaway.retrieve.extract import best_sentences
 from cutaway.retrieve.full_text import coverage, is_chinese, terms
 from cutaway.retrieve.index import Hit, Index
 
-PASSAGES = 3  # a small model loses the question among more
-MAX_TOKENS = 160
-SAMPLING = Sampling(temperature=0)  # a repetition penalty also counts the prompt, and so punishes quoting
+PASSAGES = 3
+SENTENCES = 5  # of those passages, put before the question
+MAX_TOKENS = 60  # after the opening
+# A repetition penalty also counts the prompt, and so punishes quoting; the frequency penalty counts only the reply.
+SAMPLING = Sampling(temperature=0, frequency_penalty=0.2)
 # A question is answerable when meaning (cosine) and words (coverage) of its passages sum to this. On 260 XQuAD questions, with
 # and without the article that answers them: 7.3 % refused though answerable, 1.2 % answered though not (docs/log.md).
 LEAST_RELEVANCE = 0.95
 CHINESE_COVERAGE = 0.4  # pairs of characters straddle words: fewer of them return
 
-_INSTRUCTION = "Use only the text below to answer the question, in one to three sentences."
+Generate = Callable[[list[dict[str, str]], str], str]
+"""Messages, and what the reply begins with, to the whole reply."""
+
+_INSTRUCTION = "Use the text above to answer in one or two sentences: "
 _NO_ANSWER = {
     False: "The documents do not answer this question.",
     True: "这些文档没有回答这个问题。",
@@ -41,6 +47,8 @@ class Grounding:
     Args:
         messages: the conversation for the model, passages inside the last question.
         passages: what was found, best first; number 1 is the first.
+        opening: the sentence nearest to the question. A reply that begins with it begins with a quotation: a small model
+            left to itself paraphrases, and is wrong more often than not.
         answerable: false when the passages do not cover the question: then `refusal` is the reply, and no model is asked.
     """
 
@@ -48,6 +56,7 @@ class Grounding:
     messages: list[dict[str, str]]
     passages: list[Hit]
     answerable: bool
+    opening: str = ""
 
     @property
     def refusal(self) -> str:
@@ -98,10 +107,10 @@ def ground(question: str, index: Index, history: Sequence[Mapping[str, str]] = (
     if not question.strip():
         raise RequestError("is empty", field="question")
     hits = index.search(question, k)
-    text = "\n\n".join(f"{hit.heading or hit.title}:\n{hit.text}" for hit in hits)
-    prompt = f"{_INSTRUCTION}\n\nText:\n{text}\n\nQuestion: {question.strip()}"
+    text, opening = best_sentences(question, [hit.text for hit in hits], index.embedder, SENTENCES)
+    prompt = "\n".join(text) + f"\n\n{_INSTRUCTION}{question.strip()}"
     messages = [*(dict(message) for message in history), {"role": "user", "content": prompt}]
-    return Grounding(question, messages, hits, is_answerable(question, hits))
+    return Grounding(question, messages, hits, is_answerable(question, hits), opening)
 
 
 def is_answerable(question: str, hits: Sequence[Hit]) -> bool:
@@ -135,12 +144,12 @@ def conclude(text: str, grounding: Grounding, embedder: Embedder, timings: Mappi
     )
 
 
-def answer(question: str, index: Index, generate: Callable[[list[dict[str, str]]], str]) -> Answer:
+def answer(question: str, index: Index, generate: Generate) -> Answer:
     """The whole way: search, generate unless the documents hold no answer, attribute."""
     started = time.perf_counter()
     grounding = ground(question, index)
     searched = time.perf_counter()
-    text = generate(grounding.messages) if grounding.answerable else grounding.refusal
+    text = generate(grounding.messages, grounding.opening) if grounding.answerable else grounding.refusal
     generated = time.perf_counter()
     result = conclude(text, grounding, index.embedder)
     timings = {

@@ -47,8 +47,9 @@ def _replies(
     settings: dict[str, Any] = {"max_tokens": body.limit, "logprobs": body.alternatives}
     if grounding:
         settings["defaults"] = grounded.SAMPLING
-        room = service.engine.context - len(ids)
-        settings["max_tokens"] = body.limit or (grounded.MAX_TOKENS if room > grounded.MAX_TOKENS else None)
+        opening = tuple(service.tokenizer.encode(grounding.opening)) if service.config.quote_first else ()
+        length, room = len(opening) + grounded.MAX_TOKENS, service.engine.context - len(ids)
+        settings |= {"opening": opening, "max_tokens": body.limit or (length if room > length else None)}
     try:
         return service.submit([ids], body, **settings)
     except ContextLengthError as err:

@@ -16,6 +16,7 @@ class ServeConfig(Config):
     api_key: str | None = Field(None, min_length=1, repr=False, description="what every request must show; null: none")
     labs: Path | None = Field(None, description="folder written by `cutaway labs run`, for the gallery")
     engine: EngineConfig = EngineConfig()
+    quote_first: bool = Field(True, description="a grounded reply begins with the passages' nearest sentence")
     max_waiting: int = Field(64, ge=0, description="replies that may wait for a row; more are answered 429")
     retry_after: int = Field(2, ge=1, description="seconds, told with a 429 or 503")
     max_body: int = Field(8 * 2**20, ge=1024, description="bytes of a request")
