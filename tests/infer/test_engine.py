@@ -181,3 +181,12 @@ def test_a_cache_that_does_not_fit_is_refused(loaded, monkeypatch):
     monkeypatch.setattr("cutaway.infer.engine.free_memory", lambda device: 1000)
     with pytest.raises(ResourceError, match="max_batch"):
         Engine(loaded)
+
+
+def test_a_reply_can_have_an_opening(loaded):
+    """Given tokens come first, with the model's own log-probabilities, and what follows is what follows them."""
+    engine, prompt, opening = Engine(loaded), [5, 6, 7], (9, 4)
+    [forced] = engine.generate([prompt], GREEDY, 6, opening=opening, logprobs=0, ignore_end=True)
+    [after] = engine.generate([[*prompt, *opening]], GREEDY, 4, ignore_end=True)
+    assert forced.ids == [*opening, *after.ids]
+    assert all(one.logprob <= 0 for one in forced.logprobs)

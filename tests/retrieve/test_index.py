@@ -154,7 +154,7 @@ def test_kill_while_indexing(tmp_path: Path):
 def test_answers_cite_and_refuse(index: Index, docs: Path):
     index.update(docs)
     said = "Copper melts at 1085 degrees. Copper melts at 2000 degrees [7]. Bananas are yellow fruit."
-    result = answer("At what temperature does copper melt? copper melts degrees", index, lambda messages: said)
+    result = answer("At what temperature does copper melt? copper melts degrees", index, lambda messages, opening: said)
     assert result.answerable
     assert "[7]" not in result.text
     assert [sentence.supported for sentence in result.sentences] == [True, False, False]
@@ -162,13 +162,13 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     assert result.cited.startswith("Copper melts at 1085 degrees. [1]")
     assert not result.grounded
     assert json.loads(json.dumps(result.json()))["passages"][0]["number"] == 1
-    refused = answer("Who won the football cup yesterday?", index, lambda messages: pytest.fail("no model is asked"))
+    refused = answer("Who won the football cup yesterday?", index, lambda messages, opening: pytest.fail("no model is asked"))
     assert (refused.text, refused.citations, refused.grounded) == (
         "The documents do not answer this question.",
         [],
         False,
     )
-    assert answer("谁赢了足球比赛", index, lambda messages: "").text == "这些文档没有回答这个问题。"
+    assert answer("谁赢了足球比赛", index, lambda messages, opening: "").text == "这些文档没有回答这个问题。"
     chinese = ground("温度越高会怎样？", index)
     assert chinese.answerable
     assert conclude("温度越高，分布越平。", chinese, index.embedder).citations == [1]
