@@ -32,7 +32,7 @@ BEGINNING = 16  # tokens over which a beam of width 1 is compared with greedy se
 def measure(setting: Setting) -> Numbers:
     loaded = load(setting.model or CHAT_MODEL, dtype="float32")  # bfloat16 logits tie
     widths = [1, 4, 8] if setting.quick else [1, 2, 4, 8, 16]
-    length, n_prompts = (48, 3) if setting.quick else (96, len(PROMPTS))
+    length, n_prompts = (32, 2) if setting.quick else (96, len(PROMPTS))
     prompts = [loaded.tokenizer.encode(prompt) for prompt in PROMPTS[:n_prompts]]
     logprobs, texts = [], []
     for width in widths:
