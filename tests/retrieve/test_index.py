@@ -162,7 +162,9 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     assert result.cited.startswith("Copper melts at 1085 degrees. [1]")
     assert not result.grounded
     assert json.loads(json.dumps(result.json()))["passages"][0]["number"] == 1
-    refused = answer("Who won the football cup yesterday?", index, lambda messages, opening: pytest.fail("no model is asked"))
+    refused = answer(
+        "Who won the football cup yesterday?", index, lambda messages, opening: pytest.fail("no model is asked")
+    )
     assert (refused.text, refused.citations, refused.grounded) == (
         "The documents do not answer this question.",
         [],
