@@ -21,24 +21,16 @@ def main(
     from json import dumps
 
     from cutaway.core.errors import ConfigError
-    from cutaway.infer.engine import Engine, EngineConfig
     from cutaway.models.load import load
     from cutaway.models.packaged import CHAT_MODEL
-    from cutaway.retrieve.answer import MAX_TOKENS, SAMPLING, answer
+    from cutaway.retrieve.answer import answer, generator
     from cutaway.retrieve.index import Index
-    from cutaway.text.chat import ChatRenderer
 
     if not (index / "index.json").exists():
         raise ConfigError("holds no index", field="index", value=str(index), hint="make one: cutaway index DIR --out …")
     loaded = load(model or CHAT_MODEL)
 
-    def generate(messages: list[dict[str, str]], opening: str) -> str:
-        ids = ChatRenderer(loaded.tokenizer).render(messages, generation_prompt=True).ids
-        start = tuple(loaded.tokenizer.encode(opening))
-        engine = Engine(loaded, EngineConfig(max_batch=1))
-        return engine.generate([ids], SAMPLING, len(start) + MAX_TOKENS, opening=start)[0].text
-
-    result = answer(question, Index.open(index), generate)
+    result = answer(question, Index.open(index), generator(loaded))
     if json:
         typer.echo(dumps(result.json(), ensure_ascii=False))
         return

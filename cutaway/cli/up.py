@@ -42,14 +42,12 @@ def main(
     from cutaway.core.files import cache_dir, resource, write_text
     from cutaway.core.progress import step
     from cutaway.evaluate.documents import evaluate_documents
-    from cutaway.infer.engine import Engine, EngineConfig
     from cutaway.models.load import find, load
     from cutaway.models.packaged import CHAT_MODEL
-    from cutaway.retrieve.answer import MAX_TOKENS, SAMPLING, answer
+    from cutaway.retrieve.answer import answer, generator
     from cutaway.retrieve.embed import Embedder
     from cutaway.retrieve.index import Index
     from cutaway.serve.config import ServeConfig
-    from cutaway.text.chat import ChatRenderer
 
     if documents is not None and "=" in str(documents) and not documents.exists():  # only settings were given
         documents, settings = None, [str(documents), *(settings or [])]
@@ -82,12 +80,7 @@ def main(
         spec = str(_adapt(adapt, spec, place, own["finetune"]))
     with step(f"loading {spec}"):
         loaded = load(spec)
-
-    def generate(messages: list[dict[str, str]], opening: str) -> str:
-        ids = ChatRenderer(loaded.tokenizer).render(messages, generation_prompt=True).ids
-        start = tuple(loaded.tokenizer.encode(opening))
-        engine = Engine(loaded, EngineConfig(max_batch=1))
-        return engine.generate([ids], SAMPLING, len(start) + MAX_TOKENS, opening=start)[0].text
+        generate = generator(loaded)
 
     if once is not None:
         result = answer(once, index, generate)

@@ -13,11 +13,14 @@ from typing import Any
 
 from cutaway.core.errors import RequestError
 from cutaway.decode.sampling import Sampling
+from cutaway.infer.engine import Engine, EngineConfig
+from cutaway.models.load import Loaded
 from cutaway.retrieve.cite import Sentence, attribute, with_citations
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.extract import best_sentences
 from cutaway.retrieve.full_text import coverage, is_chinese, terms
 from cutaway.retrieve.index import Hit, Index
+from cutaway.text.chat import ChatRenderer
 
 PASSAGES = 3
 SENTENCES = 5  # of those passages, put before the question
@@ -142,6 +145,18 @@ def conclude(text: str, grounding: Grounding, embedder: Embedder, timings: Mappi
         grounded,
         dict(timings or {}),
     )
+
+
+def generator(loaded: Loaded) -> Generate:
+    """Replies of a model, one at a time, with the settings that suit grounded answers."""
+    engine, renderer = Engine(loaded, EngineConfig(max_batch=1)), ChatRenderer(loaded.tokenizer)
+
+    def generate(messages: list[dict[str, str]], opening: str) -> str:
+        ids = renderer.render(messages, generation_prompt=True).ids
+        start = tuple(loaded.tokenizer.encode(opening))
+        return engine.generate([ids], SAMPLING, len(start) + MAX_TOKENS, opening=start)[0].text
+
+    return generate
 
 
 def answer(question: str, index: Index, generate: Generate) -> Answer:
