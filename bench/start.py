@@ -77,7 +77,15 @@ def _up(home: str) -> Iterator[tuple[subprocess.Popen, float]]:
 
 
 def _first_token(question: str) -> float:
-    body = {"messages": [{"role": "user", "content": question}], "documents": True, "stream": True, "max_tokens": 8}
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/v1/models", timeout=60) as answer:
+        model = json.load(answer)["data"][0]["id"]
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "documents": True,
+        "stream": True,
+        "max_tokens": 8,
+    }
     request = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )

@@ -4,7 +4,10 @@ L layers, B rows, G key-value heads, S positions, K head width. A row belongs to
 stand next to each other, so that a batch is a view and nothing is copied per step.
 """
 
-import numpy as np
+import math
+import mmap
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
@@ -104,8 +107,13 @@ class KVCache:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that, on the CPU, take memory only where they are written: `torch.zeros` touches every page, `calloc` none."""
-    if device.type != "cpu":
+    """Zeros that, on the CPU, take memory only where they are written.
+
+    `torch.zeros` touches every page, and in NumPy's, which asks for huge pages, one written position takes two megabytes.
+    """
+    if device.type != "cpu" or not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return torch.zeros(shape, dtype=dtype, device=device)
-    plain = {2: np.uint16, 4: np.uint32, 8: np.uint64}[dtype.itemsize]
-    return torch.from_numpy(np.zeros(shape, plain)).view(dtype)
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages has none to refuse
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)

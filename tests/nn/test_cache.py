@@ -1,3 +1,4 @@
+import psutil
 import pytest
 import torch
 
@@ -70,3 +71,13 @@ def test_size(dtype):
     kept = cache(dtype=dtype)
     assert kept.nbytes == 2 * 2 * 3 * 2 * 8 * 4 * dtype.itemsize
     assert kept.k_LBGSK.dtype == dtype
+
+
+def test_memory_is_taken_only_where_it_is_written():
+    """512 rows of keys lie far apart; each takes a page, not a megabyte."""
+    before = psutil.Process().memory_info().rss
+    cache = KVCache(8, 64, 1, 64, 8192, torch.bfloat16, torch.device("cpu"))
+    for layer in range(8):
+        cache.write(layer, torch.ones(64, 1, 1, 64), torch.ones(64, 1, 1, 64))
+    assert cache.nbytes == 2**30
+    assert psutil.Process().memory_info().rss - before < 64 * 2**20

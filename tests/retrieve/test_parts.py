@@ -82,11 +82,18 @@ def test_full_text_english_and_chinese():
 
 
 @pytest.mark.parametrize("k", [1, 10])
-def test_exact_vectors_equal_brute_force(k: int):
+@pytest.mark.parametrize("spread", ["even", "crowded", "one large part"])
+@pytest.mark.parametrize("in_int8", [True, False])
+def test_exact_vectors_equal_brute_force(k: int, spread: str, in_int8: bool, monkeypatch):
+    """With vectors in all directions, in a narrow cone, and with one dimension that takes most of the 8 bits."""
     torch.manual_seed(0)
-    vectors = torch.nn.functional.normalize(torch.randn(5000, 64), dim=-1)
+    points = torch.randn(5030, 64)
+    points[:, 0] = {"even": points[:, 0], "crowded": 20.0, "one large part": 50 * points[:, 0]}[spread]
+    vectors, queries = torch.nn.functional.normalize(points, dim=-1).split([5000, 30])
+    if not in_int8:
+        monkeypatch.setattr("cutaway.retrieve.vectors.multiplies_int8", lambda D, device: False)
     index = ExactVectors(vectors)
-    for query in torch.nn.functional.normalize(torch.randn(30, 64), dim=-1):
+    for query in queries:
         scores, rows = index.search(query, k)
         expected = (vectors @ query).topk(k)
         assert set(rows.tolist()) == set(expected.indices.tolist())
