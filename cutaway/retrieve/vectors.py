@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-# Candidates beyond k. Rounding to 8 bits moves the product of two unit vectors by about 0.0005 at D = 384 (one standard deviation).
+# Candidates beyond k; rounding to 8 bits moves the product of two unit vectors by about 0.0005 (standard deviation, D = 384).
 EXTRA = 64
 
 
