@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
+from cutaway.models.decoder import initialise
 from cutaway.nn.attention import Attend
 
 MODEL_TYPES = ("bert",)
@@ -105,16 +106,10 @@ class Bert(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))})
-        self.apply(self._initialise)
+        initialise(self, config.initializer_range)
 
     def tie(self) -> None:
         """Nothing is shared."""
-
-    def _initialise(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
 
     @property
     def blocks(self) -> nn.ModuleList:

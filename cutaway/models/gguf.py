@@ -18,6 +18,8 @@ from cutaway.core.config import make_config
 from cutaway.core.errors import CheckpointError, ConfigError, near_matches
 from cutaway.models import llama
 from cutaway.models.huggingface import fill
+from cutaway.models.llama_config import LlamaConfig
+from cutaway.nn.rope import RopeScaling, rope_frequencies
 
 _ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
 _NAMES = {
@@ -51,9 +53,7 @@ def metadata(reader: GGUFReader) -> dict[str, Any]:
     return {name: field.contents() for name, field in reader.fields.items()}
 
 
-def config_from_gguf(
-    values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], source: str
-) -> llama.LlamaConfig:
+def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], source: str) -> LlamaConfig:
     """The model's shape.
 
     Args:
@@ -98,9 +98,9 @@ def config_from_gguf(
     )
 
 
-def _checked(source: str, shape: dict[str, Any]) -> llama.LlamaConfig:
+def _checked(source: str, shape: dict[str, Any]) -> LlamaConfig:
     try:
-        return make_config(llama.LlamaConfig, shape)
+        return make_config(LlamaConfig, shape)
     except ConfigError as err:
         raise CheckpointError(f"its metadata make no model: {err}", field="model", value=source) from None
 
@@ -139,7 +139,7 @@ def _rename(name: str) -> str:
     return f"{_NAMES.get(stem, stem)}.{ending}"
 
 
-def _half_split(name: str, tensor: Tensor, config: llama.LlamaConfig) -> Tensor:
+def _half_split(name: str, tensor: Tensor, config: LlamaConfig) -> Tensor:
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
     if heads is None or config.model_type != "llama":
         return tensor
@@ -166,16 +166,12 @@ def _scaling(get: Any, has_factors: bool) -> dict[str, Any]:
     raise CheckpointError("unsupported", field="rope.scaling.type", value=kind, hint="known: none, linear, yarn")
 
 
-def _check_rope(reader: GGUFReader, config: llama.LlamaConfig, source: str) -> None:
+def _check_rope(reader: GGUFReader, config: LlamaConfig, source: str) -> None:
     """The divisors in the file must be those that our configuration gives."""
     stored = next((tensor for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
     if stored is None:
         return
-    ours, _ = llama.rope_frequencies(
-        config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings
-    )
-    plain, _ = llama.rope_frequencies(
-        config.head_dim, config.rope_theta, llama.RopeScaling(), config.max_position_embeddings
-    )
+    ours, _ = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings)
+    plain, _ = rope_frequencies(config.head_dim, config.rope_theta, RopeScaling(), config.max_position_embeddings)
     if not torch.allclose(plain / ours, _values(stored), rtol=1e-3):
         raise CheckpointError("its rotary factors are not those of a known scaling", field="rope_freqs", value=source)

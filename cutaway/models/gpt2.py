@@ -10,13 +10,13 @@ import math
 import re
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
+from cutaway.models.decoder import Decoder
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
 
@@ -46,6 +46,26 @@ class GPT2Config(Config):
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
         return self
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.n_embd
+
+    @property
+    def context(self) -> int:
+        """The most positions the model was made for."""
+        return self.n_positions
+
+    @property
+    def kv_heads(self) -> int:
+        """G; every query head has its own."""
+        return self.n_head
+
+    @property
+    def kv_width(self) -> int:
+        """K."""
+        return self.n_embd // self.n_head
 
 
 class Attention(nn.Module):
@@ -100,80 +120,25 @@ class Trunk(nn.Module):
         self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
 
-class GPT2(nn.Module):
+class GPT2(Decoder):
     """A GPT-2-style decoder with random weights; `models.load` fills it from a checkpoint."""
 
+    EMBEDDING, BLOCKS, FINAL_NORM = "transformer.wte", "transformer.h", "transformer.ln_f"
+
     def __init__(self, config: GPT2Config):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.transformer = Trunk(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-        self.tie()
-        self.apply(self._initialise)
+        self.finish()
         for name, weight in self.named_parameters():
             if name.endswith("c_proj.weight"):  # what enters the residual stream, scaled by its depth (section 2.3)
                 nn.init.normal_(weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
 
-    def tie(self) -> None:
-        """Share the embedding with the output head, where the configuration says so."""
-        if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.transformer.wte.weight
-
-    def _initialise(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The layers, in order."""
-        return self.transformer.h
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The token embedding."""
-        return self.transformer.wte
-
-    @property
-    def final_norm(self) -> nn.Module:
-        """The norm between the last block and the output head."""
-        return self.transformer.ln_f
-
-    @property
-    def context(self) -> int:
-        """The most positions the model was made for."""
-        return self.config.n_positions
-
-    def new_cache(self, batch: int, capacity: int) -> KVCache:
-        """An empty cache in the model's number format, for `batch` rows of up to `capacity` positions."""
-        c, weight = self.config, self.transformer.wte.weight
-        return KVCache(c.n_layer, batch, c.n_head, c.n_embd // c.n_head, capacity, weight.dtype, weight.device)
-
-    def forward(
-        self,
-        ids_BT: Tensor,
-        *,
-        positions_BT: Tensor | None = None,
-        mask_BTS: Tensor | None = None,
-        cache: KVCache | None = None,
-    ) -> Tensor:
-        """Final hidden states, B × T × D, after the last norm. Arguments as in `llama.Llama.forward`."""
-        T = ids_BT.shape[1]
-        if positions_BT is None:
-            positions_BT = cache.positions(T) if cache is not None else torch.arange(T, device=ids_BT.device)[None]
-        mask = cache.mask(T) if mask_BTS is None and cache is not None else mask_BTS
-        mask = mask[:, None] if mask is not None and mask.dim() == 3 else mask
-        x_BTD = self.transformer.drop(self.transformer.wte(ids_BT) + self.transformer.wpe(positions_BT))
-        for block in self.transformer.h:
+    def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """The residual stream after the last block."""
+        x_BTD = self.transformer.drop(self.embedding(ids_BT) + self.transformer.wpe(positions_BT))
+        for block in self.blocks:
             x_BTD = block(x_BTD, mask, cache)
-        if cache is not None:
-            cache.advance(T)
-        return self.transformer.ln_f(x_BTD)
-
-    def logits(self, h: Tensor) -> Tensor:
-        """The output head: … × D to … × V."""
-        return self.lm_head(h)
+        return x_BTD
 
 
 def config_from_hf(values: dict[str, Any]) -> GPT2Config:

@@ -1,0 +1,124 @@
+"""What every decoder family gives its callers: hidden states, logits, a cache, and names for its parts.
+
+A family states where its parts lie under the checkpoint's own names, and computes `hidden`; the rest is the same for all.
+
+Shapes: B batch, T positions, S key positions, D model width, H query heads, G key-value heads, K head width, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.nn.cache import KVCache
+from cutaway.nn.masks import causal_mask, sliding_window
+
+
+class Decoder(nn.Module, ABC):
+    """A causal language model. Its configuration has `vocab_size`, `context`, `width`, `kv_heads`, `kv_width`,
+    `tie_word_embeddings` and `initializer_range`.
+
+    A family adds its modules under the checkpoint's names and then calls `finish`.
+    """
+
+    EMBEDDING: ClassVar[str]  # module paths
+    BLOCKS: ClassVar[str]
+    FINAL_NORM: ClassVar[str]
+    window: int | None = None  # positions a query sees, itself included; None: all before it
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+
+    def finish(self) -> None:
+        """Add the output head, share what is shared, and draw the weights."""
+        self.lm_head = nn.Linear(self.config.width, self.config.vocab_size, bias=False)
+        self.tie()
+        initialise(self, self.config.initializer_range)
+
+    def tie(self) -> None:
+        """Share the embedding with the output head, where the configuration says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.embedding.weight
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The token embedding."""
+        return self.get_submodule(self.EMBEDDING)  # type: ignore[return-value]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers, in order."""
+        return self.get_submodule(self.BLOCKS)  # type: ignore[return-value]
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm between the last block and the output head."""
+        return self.get_submodule(self.FINAL_NORM)
+
+    @property
+    def context(self) -> int:
+        """The most positions the model was made for."""
+        return self.config.context
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache in the model's number format, for `batch` rows of up to `capacity` positions."""
+        c, weight = self.config, self.embedding.weight
+        return KVCache(len(self.blocks), batch, c.kv_heads, c.kv_width, capacity, weight.dtype, weight.device)
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        *,
+        positions_BT: Tensor | None = None,
+        mask_BTS: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Final hidden states, B × T × D, after the last norm.
+
+        Args:
+            ids_BT: token ids.
+            positions_BT: where each token stands; by default counted from 0, or from what the cache holds.
+            mask_BTS: true where a query may attend (broadcasts to B × H × T × S with a head axis, or B × T × S); causal by
+                default.
+            cache: keys and values of the tokens before; those of `ids_BT` are added.
+        """
+        T = ids_BT.shape[1]
+        if positions_BT is None:
+            positions_BT = cache.positions(T) if cache is not None else torch.arange(T, device=ids_BT.device)[None]
+        x_BTD = self.hidden(ids_BT, positions_BT, self._mask(mask_BTS, T, cache, ids_BT.device), cache)
+        if cache is not None:
+            cache.advance(T)
+        return self.final_norm(x_BTD)
+
+    @abstractmethod
+    def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """The residual stream after the last block; what a family defines. `mask` is None (causal) or has a head axis."""
+
+    def logits(self, h: Tensor) -> Tensor:
+        """The output head: … × D to … × V."""
+        return self.lm_head(h)
+
+    def _mask(self, mask: Tensor | None, T: int, cache: KVCache | None, device: torch.device) -> Tensor | None:
+        if mask is None and cache is not None:
+            mask = cache.mask(T)
+        if mask is not None and mask.dim() == 3:
+            mask = mask[:, None]
+        S = T + (cache.longest if cache is not None else 0)
+        if self.window is None or self.window >= S:
+            return mask
+        if cache is not None and mask is not None:  # rows of different lengths: distances are by position
+            keys = torch.arange(S, device=device)
+            near = cache.positions(T)[:, :, None] - keys < self.window
+            return mask & near[:, None]
+        return sliding_window(causal_mask(T, S, device) if mask is None else mask, self.window)
+
+
+def initialise(model: nn.Module, std: float) -> None:
+    """Draw the weights of linear layers and embeddings from N(0, std²); biases are zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
