@@ -11,45 +11,21 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-import tokenizers
-import torch
 import uvicorn
 from fastapi import FastAPI
-from tokenizers import decoders, pre_tokenizers
-from tokenizers.models import BPE
 
 from cutaway.infer.engine import EngineConfig
 from cutaway.models.huggingface import save_model
-from cutaway.models.llama import Llama, LlamaConfig
 from cutaway.models.load import Loaded
 from cutaway.serve.app import create_app
 from cutaway.serve.config import ServeConfig
-from cutaway.text.tokenizer import Tokenizer
 
 CONTEXT = 160
 
 
 @pytest.fixture(scope="session")
-def loaded(tmp_path_factory) -> Loaded:
-    """259 byte-level tokens, two layers; long replies, since the end token is one of many."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(BPE({char: id for id, char in enumerate(alphabet)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
-    tokenizer = Tokenizer(backend, eos="<|im_end|>")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False,
-    )
-    return Loaded(Llama(config).eval(), tokenizer, "tiny", tmp_path_factory.mktemp("tiny"))
+def loaded(tiny_chat) -> Loaded:
+    return tiny_chat(CONTEXT)
 
 
 @pytest.fixture(scope="session")
