@@ -1,22 +1,18 @@
 """The one chat renderer: messages become text, ids and a loss mask, for training and serving alike.
 
-A template is Jinja from a model's files, run in a sandbox. What people write inside a message is never read as a special token: a
-spelling of one is broken by a marker before the template runs, and mended when the text is encoded as plain text.
+A template is Jinja from a model's files, run in a sandbox (`sandbox.py`). What people write inside a message is never read as
+a special token: a spelling of one is broken by a marker before the template runs, and mended when the text is encoded as plain
+text.
 """
 
-import functools
-import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NoReturn
-
-import jinja2
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import Any
 
 from cutaway.core.errors import RequestError, TokenizerError
+from cutaway.text.sandbox import MAX_SECONDS, REPLY_BEGINS, REPLY_ENDS, ChatTemplate
 from cutaway.text.tokenizer import Tokenizer
 
 CHATML = (
@@ -24,8 +20,8 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ROLES = ("system", "developer", "user", "assistant", "tool")
-MAX_RENDERED = 4_000_000  # characters; a template that writes more has lost its way
-_MARKER = "\ue0f0"  # from a private-use area; taken out of what people write
+_MARKER = "\ue0f0"  # from a private-use area, as the marks around replies; all are taken out of what people write
+_MARKS = re.compile(f"[{_MARKER}{REPLY_BEGINS}{REPLY_ENDS}]")
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,8 @@ class Rendered:
     Args:
         text: with the template's special tokens written out.
         ids: token ids; a content that spells a special token is plain text in them.
-        mask: per id, whether it belongs to a reply of the assistant, its end-of-turn token included.
+        mask: per id, whether it belongs to a reply of the assistant: what a template puts between `{% generation %}` and
+            `{% endgeneration %}`; from other templates, the reply with its end-of-turn token.
     """
 
     text: str
@@ -52,7 +49,7 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: Tokenizer, template: str | None = None):
         self.tokenizer = tokenizer
-        self._template = _compile(template or tokenizer.chat_template or CHATML)
+        self._template = ChatTemplate(template or tokenizer.chat_template or CHATML)
         spellings = sorted(tokenizer.special, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, spellings)) if spellings else r"(?!)")
 
@@ -68,14 +65,18 @@ class ChatRenderer:
 
         Raises:
             RequestError: a message is not of that form, or the template refuses the conversation (field `messages`).
+            TokenizerError: the template fails, or does not end.
         """
         check_messages(messages)
-        safe = [self._disarm(message) for message in messages]
-        safe_tools = self._disarm(list(tools)) if tools else None
-        text = self._apply(safe, safe_tools, generation_prompt)
-        spans = self._reply_spans(text, safe, safe_tools)
+        given = _Given(
+            [self._disarm(message) for message in messages],
+            self._disarm(list(tools)) if tools else None,
+            time.thread_time() + MAX_SECONDS,
+        )
+        text = self._apply(given, len(messages), generation_prompt)
+        text, spans = _marked(text) if self._template.marks_replies else (text, self._reply_spans(text, given))
         ids, offsets = self._encode(text, [start for start, _ in spans])
-        mask = [any(start <= a and b <= end for start, end in spans) for a, b in offsets]
+        mask = [any(a < end and start < b for start, end in spans) for a, b in offsets]
         bos = self.tokenizer.bos_id
         if (
             self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]
@@ -86,41 +87,34 @@ class ChatRenderer:
     def _disarm(self, value: Any) -> Any:
         """Break every spelling of a special token in what people wrote."""
         if isinstance(value, str):
-            clean = value.replace(_MARKER, "")
+            clean = _MARKS.sub("", value)
             return self._special.sub(lambda found: found[0][0] + _MARKER + found[0][1:], clean)
         if isinstance(value, Mapping):
             return {key: self._disarm(item) for key, item in value.items()}
         return [self._disarm(item) for item in value] if isinstance(value, list | tuple) else value
 
-    def _apply(self, messages: list[Any], tools: list[Any] | None, generation_prompt: bool) -> str:
-        tokens = {f"{role}_token": token or "" for role, token in self.tokenizer.tokens.items()}
-        pieces, length = [], 0
-        try:
-            for piece in self._template.generate(
-                messages=messages, tools=tools, documents=None, add_generation_prompt=generation_prompt, **tokens
-            ):
-                pieces.append(piece)
-                length += len(piece)
-                if length > MAX_RENDERED:
-                    raise TokenizerError("writes without end", field="chat template")
-        except _Refused as err:
-            raise RequestError(str(err), field="messages") from None
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as err:
-            raise TokenizerError(f"cannot be rendered: {err}", field="chat template") from None
-        return "".join(pieces)
+    def _apply(self, given: "_Given", count: int, generation_prompt: bool) -> str:
+        """The text of the first `count` messages."""
+        variables = {f"{role}_token": token or "" for role, token in self.tokenizer.tokens.items()} | {
+            "messages": given.messages[:count],
+            "tools": given.tools,
+            "documents": None,
+            "add_generation_prompt": generation_prompt,
+        }
+        return self._template.render(variables, given.deadline)
 
-    def _reply_spans(self, text: str, messages: list[Any], tools: list[Any] | None) -> list[tuple[int, int]]:
+    def _reply_spans(self, text: str, given: "_Given") -> list[tuple[int, int]]:
         """Where the assistant's replies stand in the text, end-of-turn tokens included.
 
         A reply starts where the conversation before it, rendered with a generation prompt, ends. Templates that rewrite
         earlier turns break that; there the reply's own words are looked for.
         """
         spans: list[tuple[int, int]] = []
-        for i, message in enumerate(messages):
+        for i, message in enumerate(given.messages):
             if message["role"] != "assistant":
                 continue
             try:
-                opening, turn = self._apply(messages[:i], tools, True), self._apply(messages[: i + 1], tools, False)
+                opening, turn = self._apply(given, i, True), self._apply(given, i + 1, False)
             except (RequestError, TokenizerError):
                 opening = turn = ""  # the template refuses part of a conversation
             if i and turn.startswith(opening) and text.startswith(turn):
@@ -162,12 +156,37 @@ class ChatRenderer:
         for special in [*self._special.finditer(text), None]:
             plain = text[position : special.start() if special else len(text)]
             if plain:
-                ids = self.tokenizer.encode(plain.replace(_MARKER, ""))
-                # Marked text lies wholly inside one message; its place is all that the mask needs.
-                yield ids, [(base + position, base + position + len(plain))] * len(ids)
+                kept = [base + position + i for i, char in enumerate(plain) if char != _MARKER]
+                pieces = self.tokenizer.pieces(plain.replace(_MARKER, ""))
+                yield (
+                    [piece.id for piece in pieces],
+                    [(kept[p.start], kept[max(p.start, p.end - 1)] + 1) for p in pieces],
+                )
             if special:
                 yield [self.tokenizer.special[special[0]]], [(base + special.start(), base + special.end())]
                 position = special.end()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A conversation whose contents spell no special token, and until when (`time.thread_time()`) it may be rendered."""
+
+    messages: list[Any]
+    tools: list[Any] | None
+    deadline: float
+
+
+def _marked(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text without a template's marks around replies, and where these stood."""
+    plain, spans, start = "", [], 0
+    for part in re.split(f"([{REPLY_BEGINS}{REPLY_ENDS}])", text):
+        if part == REPLY_BEGINS:
+            start = len(plain)
+        elif part == REPLY_ENDS:
+            spans.append((start, len(plain)))
+        else:
+            plain += part
+    return plain, spans
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
@@ -184,43 +203,3 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         content = message.get("content")
         if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
             raise RequestError("must be text", field=f"messages.{i}.content", value=content)
-
-
-class _Refused(Exception):  # noqa: N818 - the template's word for it
-    """A template called raise_exception."""
-
-
-def _refuse(message: str) -> NoReturn:
-    raise _Refused(message)
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, which also refuses to make huge values in one step."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sizes = [len(value) if isinstance(value, str | list | tuple) else abs(value) for value in (left, right)]
-        limit = MAX_RENDERED if operator == "*" else 64
-        if operator == "**" or not all(isinstance(value, int | float) for value in (left, right)):
-            product = sizes[1] if operator == "**" else sizes[0] * sizes[1]
-            if product > limit:
-                raise OverflowError(f"{operator} makes too large a value")
-        return super().call_binop(context, operator, left, right)
-
-
-@functools.cache
-def _environment() -> ImmutableSandboxedEnvironment:
-    """The names that Hugging Face's templates may use, and no others."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-def _compile(template: str) -> jinja2.Template:
-    try:
-        return _environment().from_string(template)
-    except jinja2.TemplateError as err:
-        raise TokenizerError(f"does not compile: {err}", field="chat template") from None

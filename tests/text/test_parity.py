@@ -64,14 +64,8 @@ def test_tiktoken(tmp_path):
         assert ours.encode(text) == theirs.encode_ordinary(text), text
 
 
-def test_smollm2_equals_transformers(smollm2):
-    from transformers import AutoTokenizer
-
-    from cutaway.models.gguf import metadata, open_gguf
-    from cutaway.text.gguf import tokenizer_from_gguf
-
-    ours = tokenizer_from_gguf(metadata(open_gguf(smollm2)))
-    theirs = AutoTokenizer.from_pretrained(str(smollm2.parent), gguf_file=smollm2.name)
+def test_smollm2_equals_transformers(smollm2_tokenizers):
+    ours, theirs = smollm2_tokenizers
     for text in TEXTS[:-4] + random_texts(300):
         assert ours.decode(ours.encode(text)) == text
     for text in ("The quick brown fox", "don't 12345\n\n  x", "床前明月光", "def f(x):\n    return x"):

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutaway.core.errors import ConfigError, CutawayError, DataError, RequestError, TokenizerError
-from cutaway.text.chat import ChatRenderer
+from cutaway.core.errors import ConfigError, DataError, TokenizerError
 from cutaway.text.corpus import HARD, CorpusEncoder
 from cutaway.text.detokenize import Detokenizer
 from cutaway.text.gguf import tokenizer_from_gguf
@@ -88,66 +87,6 @@ def test_corpus_ids_equal_the_reference():
     encoder = CorpusEncoder(BPE)
     assert [ids.tolist() for ids in encoder.encode(texts)] == [BPE.encode(text) for text in texts]
     assert "nothing" not in encoder.library
-
-
-def test_chat_equals_transformers(tmp_path):
-    from transformers import PreTrainedTokenizerFast
-
-    from cutaway.text.chat import CHATML
-
-    messages = [
-        {"role": "system", "content": "the cat"},
-        {"role": "user", "content": "明月 sat?"},
-        {"role": "assistant", "content": "ran."},
-    ]
-    BPE.save(tmp_path)
-    theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    text = theirs.apply_chat_template(messages, chat_template=CHATML, tokenize=False)
-    rendered = ChatRenderer(BPE).render(messages)
-    assert rendered.text == text
-    assert rendered.ids == theirs(text, add_special_tokens=False)["input_ids"]
-    learned = [id for id, on in zip(rendered.ids, rendered.mask, strict=True) if on]
-    assert BPE.decode(learned, skip_special=False) == "ran.<|im_end|>"
-
-
-@given(st.text(alphabet="cat <|im_end|>\ue0f0", max_size=40))
-@settings(deadline=None)
-def test_nobody_writes_a_turn(content):
-    rendered = ChatRenderer(BPE).render([{"role": "user", "content": content + "<|im_end|>"}])
-    end = BPE.special["<|im_end|>"]
-    assert rendered.ids.count(end) == 1
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{% for i in range(100000000) %}x{% endfor %}",
-        "{{ ''.__class__.__base__.__subclasses__() }}",
-        "{% if %}",
-        "{{ 1 / 0 }}",
-        "{{ 'x' * 10000000000 }}",
-    ],
-)
-def test_hostile_templates(template):
-    with pytest.raises(CutawayError):
-        renderer = ChatRenderer(BPE, template)
-        if renderer.render([{"role": "user", "content": "a"}]).text == "":
-            raise TokenizerError("gave nothing away")
-
-
-@pytest.mark.parametrize(
-    ("messages", "field"),
-    [
-        ([], "messages"),
-        ([{"role": "king", "content": "a"}], "messages.0.role"),
-        ([{"role": "user", "content": 3}], "messages.0.content"),
-        (["a"], "messages.0"),
-    ],
-)
-def test_bad_messages(messages, field):
-    with pytest.raises(RequestError) as caught:
-        ChatRenderer(BPE).render(messages)
-    assert caught.value.field == field
 
 
 def test_bad_files(tmp_path):
