@@ -3,7 +3,7 @@
 "…", {"text": …}                                       document
 {"instruction": …, "input": …, "output": …}             Alpaca
 {"conversations": [{"from": …, "value": …}, …]}         ShareGPT
-{"messages": [{"role": …, "content": …}, …]}            OpenAI
+{"messages": [{"role": …, "content": …}, …]}            OpenAI; content is text, or a list of {"type": "text", "text": …}
 {"prompt": …, "completion" | "response": …}             prompt and reply
 """
 
@@ -89,12 +89,24 @@ def _message(item: Any, where: str, role_key: str, text_key: str) -> dict[str, A
         if role not in _SHAREGPT_ROLES:
             raise DataError("unknown speaker", field=f"{where} from", value=role, hint=", ".join(_SHAREGPT_ROLES))
         role = _SHAREGPT_ROLES[role]
-    return {"role": role, "content": _text(item.get(text_key), where, text_key)}
+    content = item.get(text_key)
+    if text_key == "content" and isinstance(content, list):
+        content = "".join(_part(part, f"{where} content.{i}") for i, part in enumerate(content))
+    return {"role": role, "content": _text(content, where, text_key)}
 
 
-def _text(value: Any, where: str, key: str) -> str:
+def _part(part: Any, where: str) -> str:
+    """The text of one part of a message (OpenAI's content parts); parts are joined as the server joins them."""
+    if not isinstance(part, Mapping):
+        raise DataError('must be {"type": "text", "text": …}', field=where, value=part)
+    if part.get("type") != "text":
+        raise DataError("only text can be learned", field=f"{where}.type", value=part.get("type"), hint="text")
+    return _text(part.get("text"), f"{where}.text")
+
+
+def _text(value: Any, where: str, key: str = "") -> str:
     if not isinstance(value, str):
-        raise DataError("must be text", field=f"{where} {key}", value=value)
+        raise DataError("must be text", field=f"{where} {key}".rstrip(), value=value)
     return value
 
 

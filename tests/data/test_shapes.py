@@ -20,6 +20,10 @@ SHAPES = [
     ({"instruction": "Hi", "input": "", "output": "Ho"}, [u("Hi"), a("Ho")]),
     ({"instruction": "Hi", "output": "Ho", "system": "S"}, [{"role": "system", "content": "S"}, u("Hi"), a("Ho")]),
     ({"messages": [u("q"), a("r")]}, [u("q"), a("r")]),
+    (
+        {"messages": [u([{"type": "text", "text": "q"}, {"type": "text", "text": " 二", "image": None}]), a([])]},
+        [u("q 二"), a("")],
+    ),
     ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "r"}]}, [u("q"), a("r")]),
     (
         {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "r"}], "system": "S"},
@@ -35,6 +39,14 @@ def test_conversations(value, messages):
     assert shape(Record(value, "f:1")) == Conversation(messages, "f:1")
 
 
+def test_parts_are_joined_as_the_server_joins_them():
+    from cutaway.serve.protocol import Message
+
+    parts = u([{"type": "text", "text": "one "}, {"type": "text", "text": ""}, {"type": "text", "text": "two"}])
+    found = shape(Record({"messages": [parts]}, "f:1"))
+    assert found.messages == [Message.model_validate(parts).plain()]
+
+
 @pytest.mark.parametrize("value", ["a text", {"text": "a text", "id": 3}])
 def test_documents(value):
     assert shape(Record(value, "f:1")) == Document("a text", "f:1")
@@ -48,6 +60,14 @@ BAD = [
     ({"messages": ["q"]}, "needs role and content"),
     ({"messages": [{"role": "user", "content": 3}]}, "content=3: must be text"),
     ({"messages": [{"role": "user"}]}, "content: must be text"),
+    (
+        {"messages": [u([{"type": "text", "text": "q"}, {"type": "image_url"}])]},
+        r"content\.1\.type='image_url': only text",
+    ),
+    ({"messages": [u([{"text": "q"}])]}, r"content\.0\.type: only text"),
+    ({"messages": [u([{"type": "text", "text": 3}])]}, r"content\.0\.text=3: must be text"),
+    ({"messages": [u(["q"])]}, r"content\.0='q': must be \{"),
+    ({"conversations": [{"from": "human", "value": [{"type": "text", "text": "q"}]}]}, "value=.*must be text"),
     ({"conversations": [{"from": "martian", "value": "q"}]}, "unknown speaker"),
     ({"instruction": "q", "output": None}, "output: must be text"),
     ({"text": 5}, "text=5: must be text"),
