@@ -105,12 +105,6 @@ class Tokenizer:
         """`encode` for many texts at once, on all cores."""
         return [found.ids for found in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def encode_document(self, text: str) -> list[int]:
-        """A whole document as models see it: with BOS where the tokeniser adds one, and EOS where there is one."""
-        start = [self.bos_id] if self.adds_bos and self.bos_id is not None else []
-        end = [self.eos_id] if self.eos_id is not None else []
-        return [*start, *self.encode(text), *end]
-
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of ids; bytes that are no whole character become U+FFFD."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)

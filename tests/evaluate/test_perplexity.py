@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 from cutaway.cli.main import app
 from cutaway.core.config import make_config
 from cutaway.core.errors import ConfigError, NothingSupervisedError
-from cutaway.data.examples import Example
+from cutaway.data.examples import Example, Skipped, tokenize
+from cutaway.data.read import Record
 from cutaway.evaluate.perplexity import PerplexityConfig, perplexity, windows
 from cutaway.models.huggingface import save_model
 
 
 def example(tokenizer, text):
-    ids = np.array(tokenizer.encode_document(text))
-    return Example(ids, np.ones(len(ids), bool))
+    return next(tokenize([Record(text, "f")], tokenizer, Skipped()))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,9 @@ def test_every_token_but_the_first_is_predicted_once(length, window, stride):
 
 def test_one_window_equals_the_definition(loaded):
     text = "the lazy dog"
-    found = perplexity(loaded.model, loaded.tokenizer, [example(loaded.tokenizer, text)])
-    ids = torch.tensor([loaded.tokenizer.encode_document(text)])
+    one = example(loaded.tokenizer, text)
+    found = perplexity(loaded.model, loaded.tokenizer, [one])
+    ids = torch.tensor(one.ids).long()[None]
     logits = loaded.model.logits(loaded.model(ids[:, :-1]))[0]
     nats = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:-1], reduction="sum").item()  # EOS is not scored
     assert found.tokens == ids.shape[1] - 2
