@@ -5,11 +5,14 @@ import { apiKey } from "./preferences.js";
 /** True when the server wants a key, or another one. */
 export const keyAsked = signal(false);
 
-/** A request that the server refused, or (status 0) that never reached it. `message` is the server's own sentence. */
+/**
+ * A request that the server refused, or (status 0) that never reached it or was cut off. `message` is the server's own sentence,
+ * `code` its name for what is wrong, `wait` the seconds after which it may be asked again.
+ */
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, { code = null, wait = null } = {}) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, code, wait });
   }
 }
 
@@ -31,7 +34,10 @@ async function request(path, { body, signal } = {}) {
 
 async function refusal(response) {
   const told = await response.json().catch(() => ({}));
-  return new ApiError(response.status, told.error?.message ?? response.statusText);
+  return new ApiError(response.status, told.error?.message ?? response.statusText, {
+    code: told.error?.code,
+    wait: response.headers.get("Retry-After"),
+  });
 }
 
 export const get = async (path) => (await request(path)).json();
@@ -58,6 +64,7 @@ export async function* stream(path, body, signal) {
     if (event.error) throw new ApiError(500, event.error.message);
     yield event;
   }
+  throw new ApiError(0, "the reply broke off");
 }
 
 /** The `data` of each event in a text/event-stream; an event may arrive in pieces, and its lines end in \n or \r\n. */
@@ -65,7 +72,9 @@ async function* eventData(bytes) {
   const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new ApiError(0, error.message);
+    });
     if (done) return;
     const lines = (rest + value).split(/\r?\n/);
     rest = lines.pop();

@@ -11,7 +11,7 @@ const MEAN = -1; // instead of the number of a layer or a head
 export function Attention({ turn, report }) {
   const [layer, setLayer] = useState(MEAN);
   const [head, setHead] = useState(MEAN);
-  const { attention, tokens } = report;
+  const { attention } = report;
   const weights = useMemo(() => averaged(attention, layer, head), [report, layer, head]);
   const draw = useMemo(() => headMap(attention), [report, language.value]);
   const onPick = useCallback(({ value }) => {
@@ -28,7 +28,7 @@ export function Attention({ turn, report }) {
       </div>
       <${TokenRun} kind="heat" label=${t("attention.text")} tokens=${heated(report, weights)} current=${null}
         onOpen=${(i) => openToken(turn, i - report.prompt_length)}>
-        <span class="here">${visible(report.token.text)}</span>
+        <span class="here">${visible(report.token)}</span>
       <//>
       <h4>${t("attention.heads")}</h4>
       <p class="muted">${t("attention.chart")}</p>
@@ -40,9 +40,9 @@ export function Attention({ turn, report }) {
 /** The first token has nothing before it and cannot be opened; heads rest on it, so the scale leaves it out. */
 function heated({ tokens, prompt_length }, weights) {
   const most = Math.max(...weights.slice(1));
-  return tokens.map(({ text }, i) => ({
-    text,
-    title: `${visible(text)}, ${percent(weights[i])}`,
+  return tokens.map((token, i) => ({
+    bytes: token.bytes,
+    title: `${visible(token)}, ${percent(weights[i])}`,
     style: { "--heat": Math.sqrt(Math.min(1, weights[i] / most)) },
     className: i === prompt_length ? "first" : "",
     locked: i === 0,
@@ -83,7 +83,7 @@ const headMap = (attention) => (palette) => {
     type: "category",
     axisLine: { show: false },
     axisTick: { show: false },
-    axisLabel: { color: palette.faint, fontSize: 10 },
+    axisLabel: { color: palette.faint, fontSize: 11 },
     nameTextStyle: { color: palette.soft },
   };
   const count = (n) => Array.from({ length: n }, (_, i) => i + 1);

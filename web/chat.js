@@ -97,7 +97,7 @@ function onKeyDown(event) {
 function Composer() {
   const waiting = server.value.state === "waiting";
   return html`
-    ${["waiting", "away"].includes(server.value.state) && html`
+    ${server.value.state !== "ready" && html`
       <p class="notice caution" role="status">${t(`server.${server.value.state}.long`)}</p>
     `}
     <form class="composer" onSubmit=${(event) => (event.preventDefault(), send(draft.value))}>

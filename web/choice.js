@@ -15,7 +15,7 @@ export function Choice({ report }) {
     <section class="part choice" aria-labelledby="part-choice">
       <h3 id="part-choice">${t("choice.title")}</h3>
       <p class="muted">${t("choice.intro")}</p>
-      <${Chart} draw=${draw} height="14rem" label=${t("choice.chart")} />
+      <${Chart} draw=${draw} height="13rem" label=${t("choice.chart")} />
       <div class="scroll" tabindex="0" role="region" aria-label=${t("choice.title")}>
         <table class="stages">
           <thead>
@@ -27,10 +27,10 @@ export function Choice({ report }) {
             </tr>
           </thead>
           <tbody>
-            ${rows.map(({ id, text, probabilities }) => html`
-              <tr key=${id} class=${id === token.id ? "chosen" : ""}>
-                <th scope="row"><code>${visible(text)}</code></th>
-                ${probabilities.map((p) => html`
+            ${rows.map((row) => html`
+              <tr key=${row.id} class=${row.id === token.id ? "chosen" : ""}>
+                <th scope="row"><code>${visible(row)}</code></th>
+                ${row.probabilities.map((p) => html`
                   <td style=${{ "--p": p ?? 0 }} class=${p ? null : "gone"}>${shown(p)}</td>
                 `)}
               </tr>
@@ -47,28 +47,27 @@ export function Choice({ report }) {
  * only its likeliest: a token that it leaves out was removed (0) if the list holds all it kept, else it is small (null).
  */
 function candidates({ stages, token }) {
-  const texts = new Map([[token.id, token.text]]);
-  for (const stage of stages) for (const { id, text } of stage.alternatives) texts.set(id, text);
+  const named = new Map([token, ...stages.flatMap(({ alternatives }) => alternatives)].map((one) => [one.id, one]));
   const at = ({ chosen, alternatives, kept }, id) => {
     if (id === token.id) return chosen;
     return alternatives.find((other) => other.id === id)?.probability ?? (kept <= alternatives.length ? 0 : null);
   };
-  return [...texts]
-    .map(([id, text]) => ({ id, text, probabilities: stages.map((stage) => at(stage, id)) }))
+  return [...named.values()]
+    .map(({ id, text, bytes }) => ({ id, text, bytes, probabilities: stages.map((stage) => at(stage, id)) }))
     .sort((a, b) => b.probabilities[0] - a.probabilities[0]);
 }
 
 const shown = (p) => (p === null ? "·" : p === 0 ? t("choice.removed") : percent(p));
 
 const bars = (rows, stages) => (palette) => ({
-  grid: { left: 8, right: 48, top: 30, bottom: 4, containLabel: true },
+  grid: { left: 8, right: 56, top: 30, bottom: 4, containLabel: true },
   legend: { top: 0, left: 0, itemWidth: 12, itemHeight: 8, textStyle: { color: palette.soft } },
   tooltip: { show: false },
   xAxis: { type: "value", show: false, min: 0, max: "dataMax" },
   yAxis: {
     type: "category",
     inverse: true,
-    data: rows.map(({ text }) => visible(text)),
+    data: rows.map(visible),
     axisLine: { lineStyle: { color: palette.line } },
     axisTick: { show: false },
     axisLabel: { color: palette.ink, fontFamily: palette.mono },
@@ -82,6 +81,6 @@ const bars = (rows, stages) => (palette) => ({
     barMaxWidth: 9,
     itemStyle: { color, borderRadius: 2 },
     data: rows.map(({ probabilities }) => probabilities[at]),
-    label: { show: true, position: "right", fontSize: 9.5, color: palette.soft, formatter: ({ value }) => (value ? percent(value) : "") },
+    label: { show: true, position: "right", fontSize: 11, color: palette.soft, formatter: ({ value }) => (value ? percent(value) : "") },
   })),
 });

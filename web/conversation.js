@@ -25,6 +25,13 @@ export async function ask(question) {
   }
 }
 
+/** Put the last question again, in place of the reply that failed. */
+export function askAgain() {
+  const { question } = turns.value.at(-1);
+  turns.value = turns.value.slice(0, -1);
+  ask(question);
+}
+
 export const stop = () => running?.abort();
 
 export function startOver() {

@@ -1,13 +1,19 @@
-// What went wrong, in the reader's words; the server's sentence follows where it says more.
+// What went wrong and what to do, in the reader's words; the server's sentence follows where it says more.
 import { html } from "./html.js";
 import { t } from "./i18n.js";
 import { Icon } from "./icons.js";
 
-const KNOWN = { 0: "error.away", 401: "error.key", 429: "error.busy", 503: "error.notready" };
+const BY_CODE = { context_length_exceeded: "error.context" };
+const BY_STATUS = { 0: "error.away", 401: "error.key", 413: "error.context", 429: "error.busy", 503: "error.notready" };
 
-export const Failure = ({ error }) => html`
-  <div class="notice error" role="alert">
-    <p><${Icon} name="warning" /> ${t(KNOWN[error.status] ?? "error.other")}</p>
-    ${!KNOWN[error.status] && html`<p class="muted">${error.message}</p>`}
-  </div>
-`;
+/** @param again called by the button that tries once more; null: there is none, as where the same request would fail again. */
+export function Failure({ error, again = null }) {
+  const known = BY_CODE[error.code] ?? BY_STATUS[error.status];
+  return html`
+    <div class="notice error" role="alert">
+      <p><${Icon} name="warning" /> ${t(known ?? "error.other", { wait: error.wait ?? 2 })}</p>
+      ${!known && html`<p class="muted">${error.message}</p>`}
+      ${again && known !== "error.context" && html`<button class="button again" onClick=${again}>${t("error.again")}</button>`}
+    </div>
+  `;
+}

@@ -1,7 +1,10 @@
 // The gallery of labs: what the document claims, what was measured, the verdict computed from it.
 import { get, picture } from "./api.js";
-import { html, signal, useEffect, useState } from "./html.js";
+import { Failure } from "./failure.js";
+import { html, signal, useEffect, useRef, useState } from "./html.js";
 import { pick, t } from "./i18n.js";
+import { Icon } from "./icons.js";
+import { apiKey } from "./preferences.js";
 
 const labs = signal(null); // null until asked; then an array of records, or an Error
 
@@ -10,7 +13,7 @@ async function load() {
 }
 
 export function Gallery() {
-  useEffect(() => void load(), []);
+  useEffect(() => void load(), [apiKey.value]);
   return html`
     <div class="gallery">
       <header>
@@ -25,7 +28,7 @@ export function Gallery() {
 
 function Cards() {
   if (labs.value === null) return html`<p class="muted">${t("loading")}</p>`;
-  if (labs.value instanceof Error) return html`<p class="notice error" role="alert">${labs.value.message}</p>`;
+  if (labs.value instanceof Error) return html`<${Failure} error=${labs.value} again=${load} />`;
   if (labs.value.length === 0) {
     return html`
       <div class="notice">
@@ -86,9 +89,20 @@ function Plot({ lab }) {
   useEffect(() => {
     if (address) picture(address).then(setSource, () => setSource(null));
   }, [address, lab.seconds]);
+  const enlarged = useRef(null);
+  const title = pick(lab.title);
+  const image = html`<img src=${source} alt=${t("labs.plot", { title })} />`;
   return html`
     <figure class="plot">
-      ${source && html`<img src=${source} alt=${t("labs.plot", { title: pick(lab.title) })} />`}
+      ${source && html`
+        <button aria-label=${t("labs.enlarge", { title })} title=${t("labs.enlarge", { title })}
+          onClick=${() => enlarged.current.showModal()}>${image}</button>
+        <dialog class="enlarged" ref=${enlarged} aria-label=${t("labs.plot", { title })}
+          onClick=${() => enlarged.current.close()}>
+          <form method="dialog"><button class="button quiet iconic" aria-label=${t("close")}><${Icon} name="close" /></button></form>
+          ${image}
+        </dialog>
+      `}
     </figure>
   `;
 }
@@ -97,7 +111,7 @@ const Numbers = ({ lab }) => html`
   <table class="numbers">
     <tbody>
       ${Object.entries(lab.numbers).map(([name, value]) => html`
-        <tr><th scope="row">${name}</th><td>${shown(value)}${interval(lab.confidence_95[name])}</td></tr>
+        <tr><th scope="row">${name.replaceAll("_", "_\u200b")}</th><td>${shown(value)}${interval(lab.confidence_95[name])}</td></tr>
       `)}
     </tbody>
   </table>

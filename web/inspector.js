@@ -2,14 +2,14 @@
 import { Attention } from "./attention.js";
 import { Choice } from "./choice.js";
 import { turns } from "./conversation.js";
+import { evidence, flowing } from "./evidence.js";
 import { Failure } from "./failure.js";
 import { html, useEffect, useState } from "./html.js";
 import { percent, t } from "./i18n.js";
 import { Icon } from "./icons.js";
 import { Lens } from "./lens.js";
-import { openSide } from "./opened.js";
-import { place } from "./passage.js";
-import { behind, inspect } from "./reply.js";
+import { openPassage, place } from "./passage.js";
+import { inspect, sentenceOf } from "./reply.js";
 import { visible } from "./run.js";
 import { openToken } from "./tokens.js";
 
@@ -32,7 +32,7 @@ export function Inspector({ turn, index }) {
       ${report
         ? html`<${Choice} report=${report} /><${Attention} turn=${turn} report=${report} /><${Lens} report=${report} />`
         : html`<p class="muted">${t("inspect.working")}</p>`}
-      ${index >= 0 && html`<${Behind} passages=${behind(answer, index)} />`}
+      ${index >= 0 && html`<${Behind} answer=${answer} index=${index} />`}
     </div>
   `;
 }
@@ -49,7 +49,7 @@ function Head({ turn, answer, index, report }) {
     <header class="opened">
       ${step(index - 1, "left", "inspect.previous")}
       <div>
-        <code class="big">${token ? visible(token.text) : "…"}</code>
+        <code class="big">${token ? visible(token) : "…"}</code>
         <p class="muted">
           ${index < 0 ? t("inspect.nthprompt", { n: answer.prompt_length + index + 1 }) : t("inspect.nth", { n: index + 1 })}
         </p>
@@ -65,17 +65,22 @@ function Head({ turn, answer, index, report }) {
   `;
 }
 
-const Behind = ({ passages }) => html`
-  <section class="part behind" aria-labelledby="part-behind">
-    <h3 id="part-behind">${t("behind.title")}</h3>
-    ${passages.length === 0 && html`<p class="muted">${t("behind.none")}</p>`}
-    ${passages.map((passage) => html`
-      <p class="quote">${excerpt(passage.text)}</p>
-      <button class="button" onClick=${() => openSide({ view: "passage", passage })}>
-        <span class="citation">${passage.number}</span> ${place(passage)}
-      </button>
-    `)}
-  </section>
-`;
+/** The passages that support the token's sentence, by what they say of it. */
+function Behind({ answer, index }) {
+  const sentence = sentenceOf(answer, index);
+  const passages = answer.passages.filter(({ number }) => sentence?.passages.includes(number));
+  return html`
+    <section class="part behind" aria-labelledby="part-behind">
+      <h3 id="part-behind">${t("behind.title")}</h3>
+      ${passages.length === 0 && html`<p class="muted">${t("behind.none")}</p>`}
+      ${passages.map((passage) => html`
+        <p class="quote">${excerpt(flowing(passage.text), answer.text.slice(sentence.start, sentence.end))}</p>
+        <button class="button" onClick=${() => openPassage(answer, passage, sentence)}>
+          <span class="citation">${passage.number}</span> ${place(passage)}
+        </button>
+      `)}
+    </section>
+  `;
+}
 
-const excerpt = (text) => (text.length > 240 ? `${text.slice(0, 240).trimEnd()}…` : text);
+const excerpt = (text, claim) => evidence(text, [claim]).map(({ start, end }) => text.slice(start, end)).join(" … ");

@@ -28,7 +28,7 @@ export function Lens({ report }) {
                 <th scope="row">${layer}</th>
                 ${top.slice(0, SHOWN).map((guess) => html`
                   <td class=${guess.id === token.id ? "chosen" : ""} style=${{ "--p": guess.probability }}
-                    title=${percent(guess.probability)}><code>${visible(guess.text)}</code></td>
+                    title=${percent(guess.probability)}><code>${visible(guess)}</code></td>
                 `)}
                 <td class="rank">${rank.toLocaleString()}</td>
               </tr>
@@ -47,13 +47,13 @@ const rise = (layers) => (palette) => ({
     data: layers.map(({ layer }) => layer),
     axisLine: { lineStyle: { color: palette.line } },
     axisTick: { show: false },
-    axisLabel: { color: palette.faint, fontSize: 10 },
+    axisLabel: { color: palette.faint, fontSize: 11 },
   },
   yAxis: {
     type: "log",
     inverse: true,
     min: 1,
-    axisLabel: { color: palette.faint, fontSize: 10, formatter: (rank) => rank.toLocaleString() },
+    axisLabel: { color: palette.faint, fontSize: 11, formatter: (rank) => rank.toLocaleString() },
     splitLine: { lineStyle: { color: palette.line } },
   },
   series: [{

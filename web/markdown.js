@@ -2,9 +2,11 @@
 import { Marked } from "./vendor/marked.js";
 import DOMPurify from "./vendor/purify.js";
 
-// Two private-use characters bracket a sentence while Markdown is parsed; they are text to every other syntax.
+// Private-use characters bracket a sentence, or "passage,sentence" of a citation, while Markdown is parsed; they are text to
+// every other syntax.
 const OPEN = "\uE000";
 const CLOSE = "\uE001";
+const CITE = "\uE002";
 const BLOCK_SYNTAX = /^(?:\s|[>#*+-]|\d+[.)]\s)*/;
 
 const ESCAPED = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
@@ -25,24 +27,24 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 /**
  * @param text      Markdown.
  * @param sentences {start, end, passages, supported} in order, spans in characters of `text`: a supported one is followed by
- *                  the numbers of its passages, one without support is marked.
- * @param cited     the numbers that may be cited: [n] becomes a link for these and stays as it is for others.
+ *                  the numbers of its passages, one without support is marked. A citation is a button with
+ *                  data-citation, the passage's number, and data-sentence, which of `sentences` it follows.
  */
-export function rendered(text, sentences = [], cited = []) {
+export function rendered(text, sentences = []) {
   const fragment = DOMPurify.sanitize(marked.parse(attributed(text, sentences)), SAFE);
   markSentences(fragment);
-  linkCitations(fragment, new Set(cited));
+  linkCitations(fragment);
   return fragment;
 }
 
 function attributed(text, sentences) {
   let out = "";
   let at = 0;
-  for (const { start, end, passages, supported } of sentences) {
+  for (const [number, { start, end, passages, supported }] of sentences.entries()) {
     const sentence = text.slice(start, end);
     const skip = sentence.match(BLOCK_SYNTAX)[0].length;
     const body = sentence.slice(skip).trimEnd();
-    const marks = passages.map((number) => `[${number}]`).filter((mark) => !body.includes(mark)).join("");
+    const marks = passages.map((passage) => `${CITE}${passage},${number}${CITE}`).join("");
     out += text.slice(at, start + skip) + (supported ? `${body}\u00a0${marks}` : OPEN + body + CLOSE);
     out += sentence.slice(skip + body.length);
     at = end;
@@ -64,18 +66,18 @@ function markSentences(fragment) {
   }
 }
 
-function linkCitations(fragment, cited) {
+function linkCitations(fragment) {
   for (const node of textNodes(fragment)) {
-    if (node.parentElement?.closest("code, a")) continue;
-    const pieces = node.data.split(/(\[\d+\])/).filter(Boolean).map((part) => {
-      const number = Number(part.match(/^\[(\d+)\]$/)?.[1]);
-      if (!cited.has(number)) return part;
-      const link = element("button", String(number), { className: "citation", type: "button" });
-      link.dataset.citation = number;
-      return link;
-    });
-    node.replaceWith(...pieces);
+    const pieces = node.data.split(/(\uE002\d+,\d+\uE002)/);
+    if (pieces.length > 1) node.replaceWith(...pieces.map((part) => (part.startsWith(CITE) ? citation(part) : part)));
   }
+}
+
+function citation(mark) {
+  const [passage, sentence] = mark.slice(1, -1).split(",");
+  const link = element("button", passage, { className: "citation", type: "button" });
+  Object.assign(link.dataset, { citation: passage, sentence });
+  return link;
 }
 
 function textNodes(fragment) {

@@ -61,9 +61,3 @@ export function sentenceOf(answer, index) {
   const letter = at + text.length - text.trimStart().length; // the space before a sentence belongs to its first token
   return answer.sentences.find(({ start, end }) => start <= letter && letter < end);
 }
-
-/** The passages that stand behind token `index`: those that support its sentence. */
-export function behind(answer, index) {
-  const numbers = sentenceOf(answer, index)?.passages ?? [];
-  return answer.passages.filter(({ number }) => numbers.includes(number));
-}

@@ -7,15 +7,19 @@ import { closeSide, side } from "./opened.js";
 import { Passage } from "./passage.js";
 import { Settings } from "./settings.js";
 
+// There the panel lies over the conversation (style/shell.css).
+const narrow = matchMedia("(max-width: 900px)");
+
 const VIEWS = { passage: Passage, token: Inspector, settings: Settings };
 
 export function SidePanel() {
   const panel = useRef(null);
   const shown = side.value;
   const view = shown?.view;
-  // A passage or the settings take the focus; a token keeps it, so that the arrow keys go on to its neighbours.
+  // A passage or the settings take the focus; a token keeps it where it can be seen, so that the arrow keys go on to its
+  // neighbours.
   useEffect(() => {
-    if (view && view !== "token") panel.current.focus();
+    if (view && (view !== "token" || narrow.matches)) panel.current.focus();
   }, [view]);
   if (!shown) return null;
   return html`

@@ -10,10 +10,10 @@ export const openToken = (turn, index) => openSide({ view: "token", turn, index 
 
 export function Tokens({ answer, turn }) {
   const open = side.value?.view === "token" && side.value.turn === turn ? side.value.index : null;
-  const tokens = answer.tokens.map(({ text, probability }, index) => ({
-    text,
-    title: `${visible(text)}, ${percent(probability)}`,
-    style: { "--surprise": surprise(probability) },
+  const tokens = answer.tokens.map((token, index) => ({
+    bytes: token.bytes,
+    title: `${visible(token)}, ${percent(token.probability)}`,
+    style: { "--surprise": surprise(token.probability) },
     locked: !answer.ids, // they come at the end of the reply
     className: sentenceOf(answer, index)?.supported === false ? "unsupported" : "",
   }));

@@ -1,11 +1,12 @@
 // One question and its reply: as Markdown with citations, or as tokens.
+import { askAgain, turns } from "./conversation.js";
 import { Failure } from "./failure.js";
 import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
 import { t } from "./i18n.js";
 import { rendered } from "./markdown.js";
-import { openSide, side } from "./opened.js";
+import { side } from "./opened.js";
 import { showTokens } from "./preferences.js";
-import { place } from "./passage.js";
+import { openPassage, place } from "./passage.js";
 import { Tokens } from "./tokens.js";
 
 export const Turn = ({ turn, index }) => html`
@@ -23,12 +24,13 @@ function Answer({ turn, index }) {
       ${showTokens.value && answer.tokens.length > 0
         ? html`<${Tokens} answer=${answer} turn=${index} />`
         : html`<${Prose} answer=${answer} />`}
-      ${showTokens.value && answer.state !== "streaming" && !answer.tokens.length && answer.text && html`
+      ${showTokens.value && answer.state !== "streaming" && answer.answered !== false && !answer.tokens.length && answer.text && html`
         <p class="notice">${t("tokens.absent")}</p>
       `}
       ${answer.answered === false && html`<p class="notice caution nocover">${t("answer.nocover")}</p>`}
+      ${answer.answered === false && answer.passages.length > 0 && html`<p class="eyebrow">${t("answer.nearest")}</p>`}
       ${answer.passages.length > 0 && html`<${Sources} answer=${answer} />`}
-      ${answer.state === "failed" && html`<${Failure} error=${answer.error} />`}
+      ${answer.state === "failed" && html`<${Failure} error=${answer.error} again=${index === turns.value.length - 1 ? askAgain : null} />`}
       <${Footnote} answer=${answer} doubtful=${doubtful.length} />
     </div>
   `;
@@ -36,23 +38,28 @@ function Answer({ turn, index }) {
 
 function Prose({ answer }) {
   const box = useRef(null);
-  const shown = side.value?.view === "passage" ? side.value.passage : null;
+  const shown = side.value?.view === "passage" ? side.value : null;
+  const cited = ({ dataset }) => ({
+    passage: answer.passages.find(({ number }) => number === Number(dataset.citation)),
+    sentence: answer.sentences[dataset.sentence],
+  });
   useLayoutEffect(() => {
-    const numbers = answer.passages.map((source) => source.number);
-    box.current.replaceChildren(rendered(answer.text, answer.sentences, numbers));
+    box.current.replaceChildren(rendered(answer.text, answer.sentences));
     for (const mark of box.current.querySelectorAll("mark.unsupported")) mark.title = t("answer.unsupported");
     for (const link of box.current.querySelectorAll(".citation")) link.ariaLabel = t("answer.citation", { n: link.textContent });
   }, [answer]);
   useEffect(() => {
     for (const link of box.current.querySelectorAll(".citation")) {
-      link.ariaCurrent = String(answer.passages.find((source) => source === shown)?.number === Number(link.dataset.citation));
+      const { passage, sentence } = cited(link);
+      link.ariaCurrent = String(passage === shown?.passage && [null, sentence].includes(shown.sentence));
     }
   }, [answer, shown]);
 
   const onClick = ({ target }) => {
-    const number = Number(target.closest(".citation")?.dataset.citation);
-    const passage = answer.passages.find((source) => source.number === number);
-    if (passage) openSide({ view: "passage", passage });
+    const link = target.closest(".citation");
+    if (!link) return;
+    const { passage, sentence } = cited(link);
+    openPassage(answer, passage, sentence);
   };
   return html`<div class="prose" ref=${box} onClick=${onClick}></div>`;
 }
@@ -61,7 +68,7 @@ const Sources = ({ answer }) => html`
   <ol class="sources" aria-label=${t("answer.sources")}>
     ${answer.passages.map((passage) => html`
       <li key=${passage.number}>
-        <button onClick=${() => openSide({ view: "passage", passage })}>
+        <button onClick=${() => openPassage(answer, passage)}>
           <span class="citation">${passage.number}</span>
           <span class="title">${passage.heading || passage.source}</span>
           <span class="place">${place(passage)}</span>

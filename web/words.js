@@ -28,6 +28,11 @@ export const WORDS = {
     "服务器没有响应。cutaway serve 还在运行吗？本页会自动重试。",
   ],
 
+  "server.locked.long": [
+    "This server answers only with its API key. Enter it with the key button at the top of the page.",
+    "此服务器需要 API 密钥才会回答。请用页面顶部的钥匙按钮输入。",
+  ],
+
   "chat.model": ["Model", "模型"],
   "chat.documents": ["Documents", "文档"],
   "chat.documents.help": ["Answer from the indexed documents, with citations", "依据已索引的文档回答，并注明出处"],
@@ -68,19 +73,26 @@ export const WORDS = {
   "answer.sources": ["Sources", "出处"],
   "answer.citation": ["Open source {n}", "打开出处 {n}"],
   "answer.unsupported": ["No passage supports this sentence", "没有段落支持这句话"],
-  "answer.doubtful": ["{n} sentence(s) without support", "{n} 句没有依据"],
+  "answer.doubtful": ["Sentences without support: {n}", "{n} 句没有依据"],
+  "answer.nearest": ["The nearest that was found", "找到的最接近的段落"],
   "answer.nocover": [
-    "The documents hold no answer to this question.",
-    "文档中没有这个问题的答案。",
+    "The documents hold no answer, so the model was not asked. Put the question in other words, or turn “Documents” off to " +
+      "hear what the model says by itself.",
+    "文档中没有答案，所以没有询问模型。可以换个说法再问，或者关闭“文档”，听听模型自己怎么说。",
   ],
   "answer.stopped": ["Stopped", "已停止"],
   "answer.length": ["Cut off at the token limit", "达到词元上限，已截断"],
   "answer.speed": ["{tokens} tokens in {seconds} s", "{seconds} 秒，{tokens} 个词元"],
 
-  "error.away": ["The server could not be reached. Check that it runs, then ask again.", "连接不到服务器。请确认它在运行，然后再问一次。"],
-  "error.key": ["The server did not accept the API key.", "服务器没有接受这个 API 密钥。"],
-  "error.busy": ["The server is busy with other requests. Wait a moment and ask again.", "服务器正忙于其他请求，请稍等片刻再问。"],
-  "error.notready": ["The server is not ready yet, or is shutting down. Try again in a moment.", "服务器尚未就绪，或正在关闭，请稍后再试。"],
+  "error.away": ["The server cannot be reached, or the reply broke off. Check that it runs, then ask again.", "连接不到服务器，或者回答中断了。请确认服务器在运行，然后再问一次。"],
+  "error.key": ["The server did not accept the API key. Enter the right one with the key button at the top, then ask again.", "服务器没有接受这个 API 密钥。请用页面顶部的钥匙按钮输入正确的密钥，然后再问一次。"],
+  "error.busy": ["The server has as many questions waiting as it takes. Ask again in {wait} seconds or later.", "服务器排队的问题已满。请在 {wait} 秒以后再问一次。"],
+  "error.notready": ["The server is stopping and takes no new questions. Ask again when it has started again.", "服务器正在停止，不再接受新的问题。请等它重新启动后再问。"],
+  "error.context": [
+    "The conversation is longer than the model can read at once. Shorten the question, or start a new chat.",
+    "对话超过了模型一次能读的长度。请缩短问题，或开始新对话。",
+  ],
+  "error.again": ["Ask again", "再问一次"],
   "error.other": ["The server could not answer this.", "服务器无法回答这个请求。"],
 
   "side.settings": ["Settings", "设置"],
@@ -111,6 +123,8 @@ export const WORDS = {
   "passage.onpage": ["p. {page}", "第 {page} 页"],
   "passage.chars": ["Characters", "字符"],
   "passage.score": ["Score", "得分"],
+  "passage.marked": ["Marked: what the reply says, nearest in words.", "标出的是与回答用词最接近的句子。"],
+  "passage.uncited": ["The reply does not cite this passage.", "回答没有引用这个段落。"],
 
   "tokens.label": ["Tokens of the reply; arrow keys move, Enter opens", "回答的词元；方向键移动，Enter 打开"],
   "tokens.sure": ["sure", "确定"],
@@ -150,6 +164,13 @@ export const WORDS = {
   "stage.temperature": ["temperature", "温度"],
   "stage.greedy": ["greedy", "贪心"],
   "stage.repetition_penalty": ["repetition", "重复惩罚"],
+  "stage.penalties": ["penalties", "频率惩罚"],
+  "stage.logit_bias": ["bias", "偏置"],
+  "stage.bad_words": ["bad words", "禁用词"],
+  "stage.top_k": ["top-k", "top-k"],
+  "stage.top_p": ["top-p", "top-p"],
+  "stage.min_p": ["min-p", "min-p"],
+  "stage.typical_p": ["typical-p", "typical-p"],
 
   "attention.title": ["What it attended to", "注意了哪些内容"],
   "attention.intro": [
@@ -189,6 +210,7 @@ export const WORDS = {
   "labs.expected": ["expected", "预期"],
   "labs.seeds": ["seeds {seeds}", "种子 {seeds}"],
   "labs.plot": ["Plot: {title}", "图：{title}"],
+  "labs.enlarge": ["Enlarge the plot: {title}", "放大图：{title}"],
   "verdict.supported": ["supported", "成立"],
   "verdict.qualified": ["qualified", "有条件成立"],
   "verdict.refuted": ["refuted", "不成立"],

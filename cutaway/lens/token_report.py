@@ -5,14 +5,15 @@ One forward pass over the tokens before it, with hooks on the ordinary model; a 
 
 The report is plain data (JSON):
 
-    {"position": 17, "prompt_length": 12, "token": {"id": 260, "text": " the"},
+    {"position": 17, "prompt_length": 12, "token": {"id": 260, "text": " the", "bytes": [32, 116, 104, 101]},
      "probability": 0.31, "rank": 1, "entropy_bits": 4.2,
-     "stages": [{"name": "model", "kept": 49152, "chosen": 0.31, "alternatives": [{"id", "text", "probability"}, …]},
+     "stages": [{"name": "model", "kept": 49152, "chosen": 0.31, "alternatives": [{"id", "text", "bytes", "probability"}, …]},
                 {"name": "temperature", …}, {"name": "top_k", …}, …],
-     "tokens": [{"id", "text"}, …],                        what the attention weights are over: the tokens before it
+     "tokens": [{"id", "text", "bytes"}, …],               what the attention weights are over: the tokens before it
      "attention": [[[w, …] per token] per head] per layer,
-     "logit_lens": [{"layer": 1, "chosen": 0.02, "rank": 31, "top": [{"id", "text", "probability"}, …]}, …]}
+     "logit_lens": [{"layer": 1, "chosen": 0.02, "rank": 31, "top": [{"id", "text", "bytes", "probability"}, …]}, …]}
 
+A token may be part of a character: its `text` then holds U+FFFD, and only its `bytes`, joined to its neighbours', tell which.
 `probability`, `rank` (1 is the likeliest) and `entropy_bits` are of the model's own distribution; `stages` follow the chain of
 processors that the engine ran, each with the distribution after it; a greedy request ends with the stage `greedy`.
 """
@@ -126,7 +127,9 @@ def _rank(probabilities_V: Tensor, id: int) -> int:
 
 def _token(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     """A model's vocabulary may be padded beyond its tokeniser's; such an id has no text."""
-    return {"id": id, "text": tokenizer.token_text(id) if id < tokenizer.vocab_size else ""}
+    known = id < tokenizer.vocab_size
+    text, raw = (tokenizer.token_text(id), tokenizer.token_bytes(id)) if known else ("", b"")
+    return {"id": id, "text": text, "bytes": list(raw)}
 
 
 def _rounded(weights_HS: Tensor) -> list[list[float]]:

@@ -48,7 +48,7 @@ def test_greedy_ends_with_one_token(loaded):
 
 
 def test_an_id_beyond_the_tokeniser_has_no_text(loaded):
-    assert token_report(loaded, [1, 259], 1)["token"] == {"id": 259, "text": ""}
+    assert token_report(loaded, [1, 259], 1)["token"] == {"id": 259, "text": "", "bytes": []}
 
 
 def test_no_hook_is_left(loaded):

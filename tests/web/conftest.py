@@ -207,6 +207,31 @@ def locked_server(driver, smollm2):
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def start_server(driver, smollm2):
+    """Start further servers, with settings of their own."""
+    started = []
+
+    def start(*options: str) -> Server:
+        started.append(Server.start(smollm2, *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def small_server(start_server):
+    """A server that answers one at a time, lets nobody wait, and reads little."""
+    return start_server("engine.max_batch=1", "engine.context=1024", "max_waiting=0")
+
+
+@pytest.fixture
+def small_page(driver, small_server):
+    yield from opened(driver, small_server)
+
+
 @pytest.fixture
 def page(driver, server):
     yield from opened(driver, server)

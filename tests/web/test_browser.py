@@ -1,6 +1,9 @@
 """The page in headless Chromium, against the real server on the packaged model and an index of two small documents."""
 
+import json
+import signal
 import time
+import urllib.request
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -22,6 +25,7 @@ def test_chat_streams_and_opens_a_citation(page):
 
     page.all(".sources button")[0].click()
     assert page.one(".side .passage blockquote").text
+    assert page.one(".side .passage mark").text in page.one(".prose").text, "a quotation is marked where it comes from"
     assert page.one(".side .passage dl").text
     assert page.driver.switch_to.active_element == page.one(".side"), "the passage takes the focus"
     page.press(Keys.ESCAPE)
@@ -167,14 +171,134 @@ def test_markdown_is_safe_cited_and_marked(page):
     ]
     found = page.driver.execute_async_script(
         "const [text, sentences, done] = arguments; const box = document.createElement('div');"
-        "import('/markdown.js').then(({rendered}) => { box.append(rendered(text, sentences, [2])); done(box.innerHTML); });",
+        "import('/markdown.js').then(({rendered}) => { box.append(rendered(text, sentences)); done(box.innerHTML); });",
         text,
         sentences,
     )
-    assert (
-        '<strong>spreads</strong> it.&nbsp;<button class="citation" type="button" data-citation="2">2</button>' in found
-    )
+    button = '<button class="citation" type="button" data-citation="2" data-sentence="0">2</button>'
+    assert f"<strong>spreads</strong> it.&nbsp;{button}" in found
     assert '<mark class="unsupported">Cats fly.</mark> [7]' in found
     assert "<img" not in found
     assert "<script" not in found
     assert "javascript:" not in found
+
+
+@pytest.mark.parametrize(
+    ("passage", "claims", "marked"),
+    [
+        ("Cats sleep. Dogs bark at night. Birds sing.", ["Dogs bark."], ["Dogs bark at night."]),
+        ("Cats sleep. Dogs bark.", ["Dogs bark and cats sleep."], ["Cats sleep.", "Dogs bark."]),
+        ("Cats sleep. Dogs bark.", ["Dogs bark.", "Cats sleep."], ["Cats sleep.", "Dogs bark."]),
+        ("猫在睡觉。狗在夜里叫。", ["狗在夜里叫。"], ["狗在夜里叫。"]),
+        ("Cats sleep.", ["没有"], []),
+        ("Cats sleep.", [], []),
+    ],
+)
+def test_evidence_is_the_sentence_that_says_it(page, passage, claims, marked):
+    page.open()
+    found = page.driver.execute_async_script(
+        "const [text, claims, done] = arguments; import('/evidence.js').then(({evidence}) =>"
+        "done(evidence(text, claims).map(({start, end}) => text.slice(start, end))));",
+        passage,
+        claims,
+    )
+    assert found == marked
+
+
+def test_a_character_of_several_tokens_is_readable(page):
+    page.open(max_tokens=8)
+    page.one("#grounded").click()
+    page.one("#tokens").click()
+    page.ask("温度有什么影响？")
+    page.wait(".answer.done .token")
+    page.all(".surprise .token")[1].click()
+    page.wait(".part.attention .heat")
+    assert "温" in page.one(".heat").text.replace("·", "")
+    assert "\N{REPLACEMENT CHARACTER}" not in page.one("body").text
+
+
+def test_the_documents_hold_no_answer(page):
+    page.open()
+    page.ask("Who won the football world cup in 2014?")
+    both_languages(page, ".nocover", "no answer", "没有答案")
+
+
+class TestRefused:
+    """What the page says when the server does not answer, and what to do then."""
+
+    def test_a_question_too_long(self, small_page):
+        page = small_page
+        page.open()
+        page.ask("word " * 1100)
+        both_languages(page, ".notice.error", "Shorten the question", "缩短问题")
+        assert not page.all(".again"), "the same question would be refused again"
+        assert "400" in page.log()
+
+    def test_a_full_queue_and_then_a_stop(self, small_page):
+        page = small_page
+        page.open()
+        page.wait(".status.ready")
+        with long_reply(page.server) as stream:
+            page.ask("Hello")
+            both_languages(page, ".notice.error", "Ask again in 2 seconds", "2 秒以后再问")
+            assert "429" in page.log()
+            stream.close()
+        wait_until_idle(page.server)
+        page.one(".again").click()
+        page.wait(".answer.done")
+        assert len(page.all(".turn")) == 1
+
+        with long_reply(page.server):
+            page.server.process.send_signal(signal.SIGTERM)
+            page.ask("And now?")
+            both_languages(page, ".turn:last-child .notice.error", "stopping", "正在停止")
+            assert "503" in page.log()
+
+    def test_a_server_that_dies_while_it_answers(self, page, start_server):
+        page.server = server = start_server()
+        page.open(max_tokens=400)
+        page.ask("Tell me a very long story about a lighthouse.")
+        page.wait(".answer.streaming .prose p")
+        server.process.kill()
+        server.process.wait()
+        both_languages(page, ".answer.failed .notice.error", "broke off", "中断")
+        assert page.one(".answer.failed .prose").text, "what was written stays"
+        page.log()
+
+
+def both_languages(page, selector: str, english: str, chinese: str) -> None:
+    assert english in page.wait(selector).text
+    page.one("#language").click()
+    assert chinese in page.one(selector).text
+    page.one("#language").click()
+
+
+def long_reply(server):
+    """A reply that is being streamed, in a row that nobody else gets."""
+    body = {
+        "model": server_model(server),
+        "messages": [{"role": "user", "content": "Count."}],
+        "stream": True,
+        "logit_bias": {"2": -100},
+    }
+    request = urllib.request.Request(
+        server.url + "v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    stream = urllib.request.urlopen(request, timeout=60)
+    stream.readline()
+    return stream
+
+
+def server_model(server) -> str:
+    with urllib.request.urlopen(server.url + "v1/models") as answer:
+        return json.load(answer)["data"][0]["id"]
+
+
+def wait_until_idle(server) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with urllib.request.urlopen(server.url + "health") as answer:
+            if json.load(answer)["running"] == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server is still busy")
