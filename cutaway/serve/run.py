@@ -15,9 +15,14 @@ from cutaway.serve.config import ServeConfig
 class Server(uvicorn.Server):
     """uvicorn, except that it goes on listening while it drains, so that new requests are told 503."""
 
-    def __init__(self, app: FastAPI, sock: socket.socket):
+    def __init__(self, app: FastAPI, ready: Callable[[], None]):
         super().__init__(uvicorn.Config(app, log_level="warning", access_log=False))
-        self._traffic, self._socket = app.state.traffic, sock
+        self._traffic, self._ready = app.state.traffic, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._traffic.draining:
@@ -30,7 +35,7 @@ class Server(uvicorn.Server):
 
 
 def run(app: FastAPI, config: ServeConfig, ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until a signal; `ready` gets the address once it is bound.
+    """Serve until a signal; `ready` gets the address once requests are answered there and signals are heeded.
 
     Raises:
         ResourceError: the address is taken or not this machine's.
@@ -38,8 +43,8 @@ def run(app: FastAPI, config: ServeConfig, ready: Callable[[str], None] = lambda
     sock = _bind(config)
     with sock:
         host = f"[{config.host}]" if ":" in config.host else config.host
-        ready(f"http://{host}:{sock.getsockname()[1]}")
-        asyncio.run(Server(app, sock).serve([sock]))
+        url = f"http://{host}:{sock.getsockname()[1]}"
+        asyncio.run(Server(app, lambda: ready(url)).serve([sock]))
 
 
 def _bind(config: ServeConfig) -> socket.socket:
