@@ -11,9 +11,6 @@ class Detokenizer:
     A tokeniser's decoder may look at neighbours (a leading space, bytes that make a character together), so the ids since
     the last certain place are decoded together with those just before it, and what is new is given out. Text that ends in
     U+FFFD waits, since the next token may finish the character.
-
-    One exception: byte-fallback ids that no text encodes to (a byte run that is not UTF-8 as a whole). Their decoder then
-    turns the whole run, also the part that was given out, into U+FFFD; what was given out stays.
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True):

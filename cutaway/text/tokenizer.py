@@ -21,6 +21,7 @@ from cutaway.core.files import write_text
 # Tokens that end a turn in the chat formats of the families we read; those that a tokeniser has end a reply.
 END_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "<end_of_turn>", "</s>")
 WORD_START = "▁"
+_WRONG_BYTES = dict.fromkeys(range(0xDC80, 0xDD00), "\ufffd")  # what `surrogateescape` makes of them
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,19 @@ class Tokenizer:
         return [found.ids for found in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of ids; bytes that are no whole character become U+FFFD."""
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        """The text of ids; bytes that are no whole character become U+FFFD, and ids without a token nothing.
+
+        A vocabulary with byte tokens is decoded here, as SentencePiece does it: the library turns a whole run of bytes into
+        U+FFFD when one of them is wrong, so that a cut character would take its whole neighbours along.
+        """
+        if self._leading_spaces is None:
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        hidden = set(self.special.values()) if skip_special else ()
+        data = b"".join(
+            self.token_bytes(id) for id in ids if id not in hidden and self.backend.id_to_token(id) is not None
+        )
+        text = data.decode("utf-8", "surrogateescape").translate(_WRONG_BYTES)
+        return text.removeprefix(" " * self._leading_spaces)
 
     def pieces(self, text: str, special: bool = False) -> list[Piece]:
         """Every token with its place in the text."""
@@ -133,7 +145,9 @@ class Tokenizer:
             return bytes(_BYTES[char] for char in token) if all(char in _BYTES for char in token) else token.encode()
         if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             return bytes([int(token[3:5], 16)])
-        return token.removeprefix("##").replace(WORD_START, " ").encode()
+        if isinstance(self.backend.decoder, decoders.WordPiece):
+            return token.removeprefix("##").encode()
+        return token.replace(WORD_START, " ").encode()
 
     @property
     def is_byte_level(self) -> bool:
@@ -169,6 +183,16 @@ class Tokenizer:
         if self.chat_template is not None:
             config["chat_template"] = self.chat_template
         write_text(folder / "tokenizer_config.json", json.dumps(config, ensure_ascii=False, indent=2))
+
+    @functools.cached_property
+    def _leading_spaces(self) -> int | None:
+        """How many spaces decoding takes from the front, for a decoder like SentencePiece's with byte tokens; else None."""
+        if not isinstance(self.backend.decoder, decoders.Sequence):
+            return None
+        steps = {step["type"]: step for step in json.loads(self.backend.decoder.__getstate__())["decoders"]}
+        if "ByteFallback" not in steps or set(steps) - {"Replace", "ByteFallback", "Fuse", "Strip"}:
+            return None
+        return steps["Strip"]["start"] if "Strip" in steps else 0
 
     def _id(self, role: str) -> int | None:
         token = self.tokens[role]

@@ -40,6 +40,7 @@ def test_sentencepiece(kind, prefix, tmp_path):
     for text in TEXTS + random_texts(500):
         assert ours.encode(text) == theirs.encode(text), text
         assert ours.decode(ours.encode(text)) == theirs.decode(theirs.encode(text))
+    assert_same_texts(ours, theirs)
 
 
 def test_llama2(data):
@@ -49,6 +50,19 @@ def test_llama2(data):
     assert (ours.bos_id, ours.eos_id, ours.unk_id) == (1, 2, 0)
     for text in TEXTS + random_texts(500):
         assert ours.encode(text) == theirs.encode(text), text
+    assert ours.token_bytes(ours.backend.token_to_id("##")) == b"##"
+    assert_same_texts(ours, theirs)
+
+
+def assert_same_texts(ours, theirs):
+    """Any ids decode alike, byte tokens that make no character too. (Special tokens have spellings of their own there.)"""
+    draw = random.Random(0)
+    every = [id for id in range(ours.vocab_size) if id not in ours.special.values()]
+    bytes = [id for id in every if theirs.is_byte(id)]
+    words = [id for id in every if not theirs.is_byte(id)]
+    for _ in range(500):
+        ids = [draw.choice(words), *(draw.choice(draw.choice([every, bytes])) for _ in range(draw.randint(0, 12)))]
+        assert ours.decode(ids) == theirs.decode(ids), ids
 
 
 def test_tiktoken(tmp_path):

@@ -1,6 +1,9 @@
+import io
 import json
+from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ from cutaway.text.corpus import HARD, CorpusEncoder
 from cutaway.text.detokenize import Detokenizer
 from cutaway.text.gguf import tokenizer_from_gguf
 from cutaway.text.load import load_tokenizer
+from cutaway.text.sentencepiece_file import sentencepiece_tokenizer
 from cutaway.text.train import TrainTokenizerConfig, read_texts, train_tokenizer
 
 TEXTS = [
@@ -22,7 +26,25 @@ def make(kind="bpe", **values):
     return train_tokenizer(TEXTS, TrainTokenizerConfig(kind=kind, vocab_size=400, **values))
 
 
-BPE, UNIGRAM = make(), make("unigram")
+def make_sentencepiece():
+    """With a space put in front of every text, as Llama 2 has it."""
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=file,
+        model_type="bpe",
+        vocab_size=400,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return sentencepiece_tokenizer(file.getvalue(), Path("m.model"))
+
+
+ALL = [make(), make("wordpiece"), make("unigram"), make_sentencepiece()]
+BPE, UNIGRAM = ALL[0], ALL[2]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,22 +78,26 @@ def test_written_special_tokens_are_text(tokenizer, text):
     assert not set(tokenizer.encode(text + "<|im_end|>" + text)) & set(tokenizer.special.values())
 
 
-@given(st.lists(st.integers(0, 399), max_size=30))
+@given(st.lists(st.integers(0, 450), max_size=30))
 @settings(deadline=None)
-def test_streamed_equals_whole_for_any_ids(ids):
-    ids = [id for id in ids if id < BPE.vocab_size]
-    assert stream_all(BPE, ids) == BPE.decode(ids)
+@pytest.mark.parametrize("tokenizer", ALL, ids=["bpe", "wordpiece", "unigram", "sentencepiece"])
+@pytest.mark.parametrize("skip_special", [True, False])
+def test_streamed_equals_whole_for_any_ids(tokenizer, skip_special, ids):
+    assert stream_all(tokenizer, ids, skip_special) == tokenizer.decode(ids, skip_special)
 
 
-@given(st.text(alphabet="the cat 明月龍\n 👍é\u0301"))
+@given(st.text(alphabet="the cat 明月龍\n 👍é\u0301"), st.integers(0, 6))
 @settings(deadline=None)
-def test_streamed_equals_whole_with_byte_fallback(text):
-    ids = UNIGRAM.encode(text)
-    assert stream_all(UNIGRAM, ids) == UNIGRAM.decode(ids)
+@pytest.mark.parametrize("tokenizer", [BPE, UNIGRAM], ids=["bpe", "unigram"])
+def test_a_reply_that_is_cut_loses_one_character(tokenizer, text, cut):
+    ids = tokenizer.encode(text)
+    whole = tokenizer.decode(ids[: max(0, len(ids) - cut)])
+    assert text.startswith(whole.rstrip("\ufffd"))
+    assert len(whole) - len(whole.rstrip("\ufffd")) < 4
 
 
-def stream_all(tokenizer, ids):
-    stream = Detokenizer(tokenizer)
+def stream_all(tokenizer, ids, skip_special=True):
+    stream = Detokenizer(tokenizer, skip_special)
     return "".join([*[stream.push(id) for id in ids], stream.flush()])
 
 
