@@ -40,10 +40,8 @@ def chat_routes(service: Service) -> APIRouter:
 def _replies(
     service: Service, body: ChatRequest, messages: list[dict[str, str]], grounding: Grounding | None
 ) -> Replies:
-    """Have the conversation continued, unless the documents are known to hold no answer."""
+    """Have the conversation continued, unless the documents are known to hold no answer; the request is checked either way."""
     ids = service.renderer.render(messages, generation_prompt=True).ids
-    if grounding and not grounding.answerable:
-        return service.say(ids, grounding.refusal)
     settings: dict[str, Any] = {"max_tokens": body.limit, "logprobs": body.alternatives}
     if grounding:
         settings["defaults"] = grounded.SAMPLING
@@ -51,10 +49,13 @@ def _replies(
         length, room = len(opening) + grounded.MAX_TOKENS, service.engine.context - len(ids)
         settings |= {"opening": opening, "max_tokens": body.limit or (length if room > length else None)}
     try:
-        return service.submit([ids], body, **settings)
+        requests = service.requests([ids], body, **settings)
     except ContextLengthError as err:
         err.field = "messages" if err.field == "prompt" else err.field
         raise
+    if grounding and not grounding.answerable:
+        return service.say(requests[0], grounding.refusal)
+    return service.submit(requests, body.n)
 
 
 class ChatReply:

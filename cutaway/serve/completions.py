@@ -1,16 +1,46 @@
 """`POST /v1/completions`."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 
-from cutaway.infer.request import Output
+from cutaway.infer.request import Output, TokenLogprob
+from cutaway.serve.prompt_logprobs import prompt_logprobs
 from cutaway.serve.protocol import CompletionRequest
 from cutaway.serve.service import Replies, Service
 from cutaway.serve.stream import EventStream, unless_disconnected
+from cutaway.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it was sent and as the model reads it.
+
+    Args:
+        ids: with the begin-of-text token before a text, where the tokeniser adds one.
+        added: how many of `ids` stand for nothing that was sent.
+    """
+
+    sent: str | list[int]
+    ids: list[int]
+    added: int = 0
+
+    @classmethod
+    def read(cls, sent: str | list[int], tokenizer: Tokenizer) -> "Prompt":
+        """Encode a text; ids are taken as they are."""
+        if not isinstance(sent, str):
+            return cls(sent, sent)
+        start = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
+        return cls(sent, [*start, *tokenizer.encode(sent)], len(start))
+
+    def text(self, tokenizer: Tokenizer) -> str:
+        """What `echo` puts before the reply."""
+        return self.sent if isinstance(self.sent, str) else tokenizer.decode(self.sent, skip_special=False)
 
 
 def completion_routes(service: Service) -> APIRouter:
@@ -20,17 +50,12 @@ def completion_routes(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> EventStream | dict[str, Any]:
         service.check_model(body.model)
-        tokenizer = service.tokenizer
-        start = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
-        prompts = [
-            [*start, *tokenizer.encode(prompt)] if isinstance(prompt, str) else prompt for prompt in body.prompts
-        ]
-        replies = service.submit(prompts, body, max_tokens=body.max_tokens, logprobs=body.logprobs)
-        echoed = [
-            prompt if isinstance(prompt, str) else tokenizer.decode(prompt, skip_special=False)
-            for prompt in body.prompts
-        ]
-        reply = CompletionReply(service, body, replies, echoed)
+        prompts = [Prompt.read(sent, service.tokenizer) for sent in body.prompts]
+        requests = service.requests(
+            [prompt.ids for prompt in prompts], body, max_tokens=body.max_tokens, logprobs=body.logprobs
+        )
+        replies = service.submit(requests, body.n)
+        reply = CompletionReply(service, body, replies, prompts)
         if body.stream:
             return EventStream(reply.chunks(), replies, service.config.ping)
         return await unless_disconnected(request, reply.whole(), replies)
@@ -41,8 +66,8 @@ def completion_routes(service: Service) -> APIRouter:
 class CompletionReply:
     """The continuations of one request, in the shapes of OpenAI's API."""
 
-    def __init__(self, service: Service, body: CompletionRequest, replies: Replies, echoed: list[str]):
-        self.service, self.body, self.replies, self.echoed = service, body, replies, echoed
+    def __init__(self, service: Service, body: CompletionRequest, replies: Replies, prompts: Sequence[Prompt]):
+        self.service, self.body, self.replies, self.prompts = service, body, replies, prompts
         self.head = {
             "id": f"cmpl-{uuid4().hex}",
             "object": "text_completion",
@@ -50,45 +75,72 @@ class CompletionReply:
             "model": service.loaded.name,
         }
         self._offsets = [0] * len(replies.requests)
+        self._read: list[list[TokenLogprob | None]] = [[] for _ in prompts]
 
     async def whole(self) -> dict[str, Any]:
+        """One `text_completion` with all choices."""
+        await self._read_prompts()
         async for _ in self.replies:
             pass
-        choices = [self._choice(index, outputs, whole=True) for index, outputs in enumerate(self.replies.outputs)]
+        choices = [self._choice(index, outputs, first=True) for index, outputs in enumerate(self.replies.outputs)]
         return {**self.head, "choices": choices, "usage": self.replies.usage}
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """`text_completion`s, each with what is new."""
+        await self._read_prompts()
         begun: set[int] = set()
         async for index, output in self.replies:
-            yield {**self.head, "choices": [self._choice(index, [output], whole=index not in begun)]}
+            yield {**self.head, "choices": [self._choice(index, [output], first=index not in begun)]}
             begun.add(index)
         if self.body.stream_options.include_usage:
             yield {**self.head, "choices": [], "usage": self.replies.usage}
 
-    def _choice(self, index: int, outputs: list[Output], whole: bool) -> dict[str, Any]:
-        """Outputs of one continuation as a choice; `whole`: they are its first."""
+    async def _read_prompts(self) -> None:
+        """Find the log-probabilities of the prompts, if they are asked for; the engine steps between two of them."""
+        n, model = self.body.logprobs, self.service.loaded.model
+        if self.body.echo and n is not None:
+            for number, prompt in enumerate(self.prompts):
+                read = partial(prompt_logprobs, model, prompt.ids, n)
+                self._read[number] = await self.service.worker.call(read)
+
+    def _choice(self, index: int, outputs: list[Output], first: bool) -> dict[str, Any]:
+        """Outputs of one continuation as a choice; `first`: none came before them."""
+        number, tokenizer = index // self.body.n, self.service.tokenizer
         text = "".join(output.text for output in outputs)
-        if whole and self.body.echo:
-            text = self.echoed[index // self.body.n] + text
+        found: list[tuple[int, TokenLogprob | None]] = []
+        if first and self.body.echo:
+            prompt = self.prompts[number]
+            text = prompt.text(tokenizer) + text
+            found = list(zip(prompt.ids, self._read[number], strict=False))[prompt.added :]
+        # Harnesses find the prompt's tokens in an echo by leaving out the last: then the end token is listed too.
+        hidden = frozenset() if self.body.echo else tokenizer.end_ids
+        found += [(one.logprob.id, one.logprob) for one in outputs if one.logprob and one.logprob.id not in hidden]
         return {
             "index": index,
             "text": text,
-            "logprobs": None if self.body.logprobs is None else self._logprobs(index, outputs),
+            "logprobs": None if self.body.logprobs is None else self._logprobs(index, found),
             "finish_reason": outputs[-1].finish_reason,
         }
 
-    def _logprobs(self, index: int, outputs: list[Output]) -> dict[str, Any]:
-        """Parallel lists; `text_offset` counts the characters of the tokens before."""
-        tokenizer = self.service.tokenizer
-        found = [one.logprob for one in outputs if one.logprob and one.logprob.id not in tokenizer.end_ids]
-        tokens = [tokenizer.token_text(one.id) for one in found]
+    def _logprobs(self, index: int, found: list[tuple[int, TokenLogprob | None]]) -> dict[str, Any]:
+        """Parallel lists, null where nothing stands before a token; `text_offset` counts the characters of those before."""
+        tokens = [self._name(id) for id, _ in found]
         offsets = []
         for token in tokens:
             offsets.append(self._offsets[index])
             self._offsets[index] += len(token)
         return {
             "tokens": tokens,
-            "token_logprobs": [one.logprob for one in found],
-            "top_logprobs": [{tokenizer.token_text(id): logprob for id, logprob in one.top} for one in found],
+            "token_logprobs": [one and one.logprob for _, one in found],
+            "top_logprobs": [one and self._likeliest(one) for _, one in found],
             "text_offset": offsets,
         }
+
+    def _likeliest(self, one: TokenLogprob) -> dict[str, float]:
+        """Alternatives by name; of several with one name, as parts of characters are, the likeliest."""
+        return {self._name(id): logprob for id, logprob in reversed(one.top)}
+
+    def _name(self, id: int) -> str:
+        """A model's vocabulary may be padded beyond its tokeniser's; such an id has no text."""
+        tokenizer = self.service.tokenizer
+        return tokenizer.token_text(id) if id < tokenizer.vocab_size else ""

@@ -60,6 +60,8 @@ class Body(BaseModel):
 
 
 class StreamOptions(Body):
+    """What a stream tells besides the reply."""
+
     include_usage: bool = False
     include_obfuscation: bool = False  # OpenAI pads chunks against eavesdroppers; there is nothing to turn off
 
@@ -84,21 +86,30 @@ class Generation(Body):
     seed: int | None = None
 
     def sampling(self, defaults: Sampling) -> Sampling:
-        """The settings that were given, over the defaults."""
+        """The settings that were given, over the defaults.
+
+        Raises:
+            ConfigError: one is out of its range.
+        """
         given = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
         return make_config(Sampling, {**defaults.model_dump(), **given})
 
     @property
     def stops(self) -> tuple[str, ...]:
+        """The strings that end a reply."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
 
 class TextPart(Body):
+    """A part of a message's content; other types than text are refused."""
+
     type: Literal["text"]
     text: str
 
 
 class Message(Body):
+    """One message of a conversation."""
+
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
 
@@ -115,6 +126,8 @@ class Documents(Body):
 
 
 class ChatRequest(Generation):
+    """The body of `POST /v1/chat/completions`."""
+
     messages: list[Message] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -135,14 +148,18 @@ class ChatRequest(Generation):
 
     @property
     def limit(self) -> int | None:
+        """New tokens at most; None: as many as the context holds."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
     def alternatives(self) -> int | None:
+        """Alternatives to list with each token; None: no log-probabilities."""
         return self.top_logprobs if self.logprobs else None
 
 
 class CompletionRequest(Generation):
+    """The body of `POST /v1/completions`."""
+
     prompt: str | list[str] | list[int] | list[list[int]]
     max_tokens: int = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=MAX_ALTERNATIVES)
@@ -152,8 +169,6 @@ class CompletionRequest(Generation):
     def _fits_together(self) -> "CompletionRequest":
         if not self.prompt:
             raise RequestError("is empty", field="prompt")
-        if self.echo and self.logprobs is not None:
-            raise RequestError("is not supported together with logprobs", field="echo", value=True)
         return self
 
     @property
@@ -165,17 +180,23 @@ class CompletionRequest(Generation):
 
 
 class EmbeddingRequest(Body):
+    """The body of `POST /v1/embeddings`."""
+
     model: str
     input: str | list[str]
     encoding_format: Literal["float", "base64"] = "float"
 
 
 class TokenizeRequest(Body):
+    """The body of `POST /v1/tokenize`."""
+
     model: str | None = None
     text: str
 
 
 class InspectRequest(Body):
+    """The body of `POST /v1/inspect`."""
+
     model: str | None = None
     ids: list[int]
     position: int

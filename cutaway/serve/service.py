@@ -46,32 +46,42 @@ class Service:
         if name is not None and name != served:
             raise Missing(f"no such model: {name!r} ({near_matches(name, [served])})", "model", "model_not_found")
 
-    def submit(
+    def requests(
         self, prompts: Sequence[Sequence[int]], body: Generation, defaults: Sampling = DEFAULTS, **settings: Any
-    ) -> "Replies":
-        """Check and queue `n` requests per prompt.
+    ) -> list[Request]:
+        """`n` requests per prompt, checked.
 
         Args:
             defaults: for what the body does not set.
             settings: of the engine's request.
+
+        Raises:
+            CutawayError: a field of the body that cannot be, by its name.
         """
         if body.n * len(prompts) > self.config.max_n:
             raise RequestError(
                 "more replies than one request may ask for", field="n", hint=f"at most {self.config.max_n}"
             )
-        sampling, requests = body.sampling(defaults), []
+        sampling, requests = body.sampling(defaults), list[Request]()
         for prompt in prompts:
             for choice in range(body.n):
                 seed = None if sampling.seed is None else (sampling.seed + choice) % 2**63
                 own = sampling.model_copy(update={"seed": seed})
                 requests.append(Request(prompt, own, stop=body.stops, **settings))
                 self.engine.check(requests[-1])
-        return Replies(self, requests, self.worker.submit(requests), sum(map(len, prompts)))
+        return requests
 
-    def say(self, prompt: Sequence[int], text: str) -> "Replies":
+    def submit(self, requests: Sequence[Request], n: int = 1) -> "Replies":
+        """Queue requests, all or none; `n` of them share each prompt.
+
+        Raises:
+            BusyError: no room for all of them now.
+        """
+        return Replies(self, requests, self.worker.submit(requests), n)
+
+    def say(self, request: Request, text: str) -> "Replies":
         """Answer with a text of our own."""
-        request = Request(prompt)
-        return Replies(self, [request], Said(request, text), len(prompt))
+        return Replies(self, [request], Said(request, text))
 
 
 class Said:
@@ -90,12 +100,10 @@ class Said:
 class Replies:
     """Replies being written: their outputs as they come, and what is known at the end."""
 
-    def __init__(
-        self, service: Service, requests: Sequence[Request], submission: "Submission | Said", prompt_tokens: int
-    ):
-        self._service, self.requests, self.prompt_tokens = service, requests, prompt_tokens
-        self.submission = submission
-        service.metrics.tokens.labels("prompt").inc(prompt_tokens)
+    def __init__(self, service: Service, requests: Sequence[Request], submission: "Submission | Said", n: int = 1):
+        self._service, self.requests, self.submission = service, requests, submission
+        self.prompt_tokens = sum(len(request.prompt_ids) for request in requests) // n
+        service.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
         self.outputs: list[list[Output]] = [[] for _ in requests]
         self._started = time.monotonic()
         self._first: float | None = None
@@ -110,6 +118,7 @@ class Replies:
 
     @property
     def usage(self) -> dict[str, int]:
+        """Tokens read and written so far, as OpenAI's API counts them."""
         written = sum(output.token_id is not None for outputs in self.outputs for output in outputs)
         return {
             "prompt_tokens": self.prompt_tokens,

@@ -53,6 +53,7 @@ class Submission:
             yield number, output
 
     def put(self, output: Output | EngineFailed) -> None:
+        """What came next; whoever iterates gets it."""
         self._outputs.put_nowait(output)
 
     def close(self) -> None:
@@ -91,6 +92,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
+        """Whether the engine's thread runs."""
         return self._thread.is_alive()
 
     def submit(self, requests: Sequence[Request]) -> Submission:

@@ -57,7 +57,7 @@ ONCE = {"model": "tiny", "prompt": "Once", "max_tokens": 2}
         (TEXT, {"prompt": {"a": 1}}, "prompt"),
         (TEXT, {"suffix": "end"}, "suffix"),
         (TEXT, {"best_of": 3}, "best_of"),
-        (TEXT, {"echo": True, "logprobs": 1}, "echo"),
+        (TEXT, {"max_tokens": 0, "echo": True, "logprobs": 1}, "max_tokens"),
         ("/v1/inspect", {"ids": [1, 2, 3], "position": 9}, "position"),
         ("/v1/inspect", {"ids": [1, -2, 3], "position": 1}, "ids"),
         ("/v1/inspect", {"ids": [1, 2], "position": 1, "sampling": {"temperature": -1}}, "sampling.temperature"),

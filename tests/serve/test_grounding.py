@@ -66,6 +66,22 @@ def test_what_the_documents_do_not_hold_is_told(client):
     assert reply.usage.completion_tokens == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"stop": [""]}, "stop"),
+        ({"max_tokens": 10_000}, "max_tokens"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias"),
+    ],
+)
+def test_settings_are_checked_where_the_model_is_not_asked(client, settings, field):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "Who won the football world cup in 1998?", **settings)
+    assert caught.value.param == field
+
+
 def test_a_conversation_must_end_with_a_question(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(

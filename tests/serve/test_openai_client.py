@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
+import torch
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "Hello, what do you know?"}]}
 GREEDY = {"temperature": 0, "max_tokens": 24}
@@ -102,6 +103,43 @@ def test_streamed_completion_equals_whole(client):
         for choice in chunk.choices:
             streamed[choice.index] += choice.text
     assert streamed == texts
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_echo_tells_how_likely_the_prompt_was(client, loaded, stream):
+    """As an evaluation harness asks: ids, one token more, and the alternatives to see whether a choice is the likeliest."""
+    prompts = [list(b"The cat sat. \xe6\xb8"), [256, *b"No"], [7]]
+    ask = {"model": "tiny", "prompt": prompts, "max_tokens": 1, "temperature": 0, "logprobs": 2, "echo": True}
+    if stream:
+        choices = [choice for chunk in client.completions.create(**ask, stream=True) for choice in chunk.choices]
+    else:
+        choices = client.completions.create(**ask).choices
+    assert sorted(choice.index for choice in choices) == [0, 1, 2]
+    for choice in choices:
+        ids, found = prompts[choice.index], choice.logprobs
+        assert choice.text.startswith(loaded.tokenizer.decode(ids, skip_special=False))
+        assert [len(part) for part in (found.tokens, found.token_logprobs, found.top_logprobs, found.text_offset)] == (
+            [len(ids) + 1] * 4
+        )
+        with torch.no_grad():
+            logits_TV = loaded.model.logits(loaded.model(torch.tensor([ids])))[0].float()
+        log_TV = logits_TV.log_softmax(-1)
+        assert (found.token_logprobs[0], found.top_logprobs[0]) == (None, None)
+        for at, id in enumerate(ids[1:]):
+            assert found.tokens[at + 1] == loaded.tokenizer.token_text(id)
+            assert found.token_logprobs[at + 1] == pytest.approx(log_TV[at, id].item(), abs=1e-5)
+            assert max(found.top_logprobs[at + 1].values()) == pytest.approx(log_TV[at].max().item(), abs=1e-5)
+        assert found.token_logprobs[-1] == pytest.approx(log_TV[-1].max().item(), abs=1e-4), "the new token's"
+
+
+def test_an_echo_continues_where_the_prompt_ends(client):
+    ask = {"model": "tiny", "temperature": 0, "logprobs": 1, "echo": True}
+    first = client.completions.create(**ask, prompt="Once", max_tokens=6).choices[0].logprobs
+    ids = client.post("/tokenize", body={"text": "Once"}, cast_to=object)["ids"]
+    again = client.completions.create(**ask, prompt=ids, max_tokens=1).choices[0].logprobs
+    assert again.tokens == first.tokens[:5]
+    assert again.token_logprobs[1:] == pytest.approx(first.token_logprobs[1:5], abs=1e-5)
+    assert first.text_offset[:5] == [0, 1, 2, 3, 4]
 
 
 def test_a_prompt_of_ids_is_that_prompt(client):
