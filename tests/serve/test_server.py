@@ -191,14 +191,15 @@ class TestProcess:
             process.kill()
 
     def test_a_signal_drains_and_then_it_is_gone(self, process):
-        pieces, begun = [], threading.Event()
+        """What runs ends whole, what comes meanwhile is told to come again, and the process leaves in peace."""
+        choices, tokens, chunks, begun = 16, 120, [], threading.Event()  # two at a time: seconds, whatever the machine
 
         def read():
-            with httpx.Client(base_url=process.url, trust_env=False, timeout=30) as http:
-                body = {**LONG, "n": 2, "max_tokens": 120}
-                with http.stream("POST", CHAT, json=body) as stream:
-                    for line in stream.iter_lines():
-                        pieces.append(line)
+            body = {**LONG, "n": choices, "max_tokens": tokens, "stream_options": {"include_usage": True}}
+            with httpx.stream("POST", process.url + CHAT, json=body, trust_env=False, timeout=60) as stream:
+                for line in stream.iter_lines():
+                    if line.startswith("data: "):
+                        chunks.append(line.removeprefix("data: "))
                         begun.set()
 
         reader = threading.Thread(target=read)
@@ -206,14 +207,20 @@ class TestProcess:
         assert begun.wait(20)
         process.send_signal(signal.SIGTERM)
         with httpx.Client(base_url=process.url, trust_env=False) as http:
-            try:
-                answer = http.post(CHAT, json=SHORT)
-            except httpx.TransportError:
-                answer = None  # it was done already
-        reader.join(20)
+            limit = time.monotonic() + 10
+            while (health := http.get("/health")).status_code == 200:  # until the signal has arrived
+                assert time.monotonic() < limit
+            assert (health.status_code, health.json()["status"]) == (503, "stopping")
+            refused = http.post(CHAT, json=SHORT)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "unavailable_error")
+        assert int(refused.headers["Retry-After"]) >= 1
+        reader.join(60)
         assert process.wait(10) == 0
-        assert "data: [DONE]" in pieces
-        assert answer is None or (answer.status_code == 503 and "Retry-After" in answer.headers)
+        assert chunks.pop() == "[DONE]"
+        told = [json.loads(chunk) for chunk in chunks]
+        ended = [choice["finish_reason"] for chunk in told for choice in chunk["choices"] if choice["finish_reason"]]
+        assert ended == ["length"] * choices
+        assert told[-1]["usage"]["completion_tokens"] == choices * tokens
 
     def test_a_taken_port_is_told(self, process, model_folder):
         port = process.url.rsplit(":", 1)[1]
