@@ -40,8 +40,10 @@ async function refusal(response) {
   });
 }
 
+/** The JSON that a path answers; throws ApiError, as all here. */
 export const get = async (path) => (await request(path)).json();
 
+/** The JSON that it answers to a body; aborting `signal` ends the request. */
 export const post = async (path, body, signal) => (await request(path, { body, signal })).json();
 
 /** A picture as a data: address: an <img> cannot send the key, and the page's policy allows no other source. */

@@ -7,10 +7,12 @@ import { EMPTY, read, requestBody } from "./reply.js";
 /** The turns, each {question, answer}: `answer` is a signal of a reply (see reply.js). */
 export const turns = signal([]);
 
+/** Whether a reply is being written. */
 export const streaming = computed(() => turns.value.at(-1)?.answer.value.state === "streaming");
 
 let running = null; // the AbortController of the request
 
+/** Put a question; its turn is the last, and its answer grows until the reply ends, fails or is stopped. */
 export async function ask(question) {
   const body = requestBody(turns.value, question);
   const answer = signal(EMPTY);
@@ -32,8 +34,10 @@ export function askAgain() {
   ask(question);
 }
 
+/** End the reply that is being written; what came stays. */
 export const stop = () => running?.abort();
 
+/** Forget the conversation. */
 export function startOver() {
   stop();
   closeSide();

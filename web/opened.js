@@ -6,11 +6,13 @@ export const side = signal(null);
 
 let opener = null;
 
+/** Show something in the panel, in place of what it shows. */
 export function openSide(next) {
   if (!side.value) opener = document.activeElement;
   side.value = next;
 }
 
+/** Close the panel; Escape does too. */
 export function closeSide() {
   side.value = null;
   opener?.focus();

@@ -42,6 +42,7 @@ export function watchServer() {
 
 const LOOK = { ready: "ready", waiting: "waiting", locked: "away", away: "away" };
 
+/** The dot and the model's name in the header, or what is wrong. */
 export const ServerStatus = () => html`
   <span class="status ${LOOK[server.value.state]}" role="status" title=${t(`server.${server.value.state}`)}>
     <span>${server.value.state === "ready" ? model.value : t(`server.${server.value.state}`)}</span>

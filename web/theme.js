@@ -6,6 +6,7 @@ const query = matchMedia("(prefers-color-scheme: dark)");
 const systemDark = signal(query.matches);
 query.addEventListener("change", (event) => (systemDark.value = event.matches));
 
+/** Whether the page is dark now. */
 export const dark = computed(() => (theme.value === "system" ? systemDark.value : theme.value === "dark"));
 
 /** The value of a CSS custom property, for what is drawn on a canvas. */

@@ -27,6 +27,7 @@ class Page(StaticFiles):
         return path in self._paths
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        """A file, with the headers that keep the page to itself."""
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["Content-Security-Policy"] = _POLICY

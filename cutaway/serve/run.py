@@ -20,16 +20,19 @@ class Server(uvicorn.Server):
         self._traffic, self._ready = app.state.traffic, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain; at the second signal, end at once."""
         if self._traffic.draining:
             self.should_exit = self.force_exit = True
         self._traffic.draining = True
 
     async def on_tick(self, counter: int) -> bool:
+        """Whether to end: when the last request of a draining server is answered."""
         self.should_exit = self.should_exit or (self._traffic.draining and not self._traffic.active)
         return await super().on_tick(counter)
 
