@@ -1,14 +1,12 @@
 // The view of the conversation: toolbar, turns, composer.
-import { ask, startOver, stop, streaming, turns } from "./conversation.js";
-import { html, signal, useLayoutEffect, useRef } from "./html.js";
+import { ask, draft, startOver, stop, streaming, turns } from "./conversation.js";
+import { html, useLayoutEffect, useRef } from "./html.js";
 import { t } from "./i18n.js";
 import { Icon, Logo } from "./icons.js";
 import { openSide, side } from "./opened.js";
 import { grounded, language, model, showTokens } from "./preferences.js";
 import { hasDocuments, server } from "./server.js";
 import { Turn } from "./turn.js";
-
-const draft = signal("");
 
 export const Chat = () => html`
   <div class="chat">
@@ -23,7 +21,7 @@ export const Chat = () => html`
 
 const Toolbar = () => html`
   <div class="toolbar column">
-    <select aria-label=${t("chat.model")} value=${model.value} onChange=${(event) => (model.value = event.target.value)}>
+    <select class=${server.value.models.length > 1 ? "" : "only"} aria-label=${t("chat.model")} value=${model.value} onChange=${(event) => (model.value = event.target.value)}>
       ${server.value.models.map(({ id }) => html`<option key=${id} value=${id}>${id}</option>`)}
     </select>
     <${Switch} id="grounded" icon="book" name="chat.documents" on=${grounded} lacking=${!hasDocuments.value} />

@@ -7,6 +7,9 @@ import { EMPTY, read, requestBody } from "./reply.js";
 /** The turns, each {question, answer}: `answer` is a signal of a reply (see reply.js). */
 export const turns = signal([]);
 
+/** What the composer holds. */
+export const draft = signal("");
+
 /** Whether a reply is being written. */
 export const streaming = computed(() => turns.value.at(-1)?.answer.value.state === "streaming");
 
@@ -28,10 +31,18 @@ export async function ask(question) {
 }
 
 /** Put the last question again, in place of the reply that failed. */
-export function askAgain() {
+export const askAgain = () => ask(takeLast());
+
+/** Put the last question back into the composer, to be changed. */
+export function editLast() {
+  draft.value = takeLast();
+  document.getElementById("question").focus();
+}
+
+function takeLast() {
   const { question } = turns.value.at(-1);
   turns.value = turns.value.slice(0, -1);
-  ask(question);
+  return question;
 }
 
 /** End the reply that is being written; what came stays. */

@@ -1,5 +1,5 @@
 // One question and its reply: as Markdown with citations, or as tokens.
-import { askAgain, turns } from "./conversation.js";
+import { askAgain, editLast, turns } from "./conversation.js";
 import { Failure } from "./failure.js";
 import { html, useEffect, useLayoutEffect, useRef } from "./html.js";
 import { t } from "./i18n.js";
@@ -30,7 +30,9 @@ function Answer({ turn, index }) {
       ${answer.answered === false && html`<p class="notice caution nocover">${t("answer.nocover")}</p>`}
       ${answer.answered === false && answer.passages.length > 0 && html`<p class="eyebrow">${t("answer.nearest")}</p>`}
       ${answer.passages.length > 0 && html`<${Sources} answer=${answer} />`}
-      ${answer.state === "failed" && html`<${Failure} error=${answer.error} again=${index === turns.value.length - 1 ? askAgain : null} />`}
+      ${answer.state === "failed" && html`
+        <${Failure} error=${answer.error} ...${index === turns.value.length - 1 ? { again: askAgain, edit: editLast } : {}} />
+      `}
       <${Footnote} answer=${answer} doubtful=${doubtful.length} />
     </div>
   `;
@@ -81,7 +83,7 @@ const Sources = ({ answer }) => html`
 function Footnote({ answer, doubtful }) {
   const notes = [
     answer.state === "stopped" && t("answer.stopped"),
-    answer.usage && answer.seconds && t("answer.speed", {
+    answer.usage?.completion_tokens > 0 && t("answer.speed", {
       tokens: answer.usage.completion_tokens,
       seconds: answer.seconds.toFixed(1),
     }),

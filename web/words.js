@@ -11,8 +11,8 @@ export const WORDS = {
 
   "key.title": ["API key", "API 密钥"],
   "key.why": [
-    "This server asks for a key. It is kept in this browser and sent to this server only.",
-    "此服务器需要密钥。密钥只保存在本浏览器中，也只发送给这台服务器。",
+    "A server may ask for a key. It is kept in this browser and sent to this server only.",
+    "服务器可能要求密钥。密钥只保存在本浏览器中，也只发送给这台服务器。",
   ],
 
   "server.ready": ["Ready", "就绪"],
@@ -93,6 +93,7 @@ export const WORDS = {
     "对话超过了模型一次能读的长度。请缩短问题，或开始新对话。",
   ],
   "error.again": ["Ask again", "再问一次"],
+  "error.edit": ["Change the question", "修改问题"],
   "error.other": ["The server could not answer this.", "服务器无法回答这个请求。"],
 
   "side.settings": ["Settings", "设置"],

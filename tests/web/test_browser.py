@@ -127,6 +127,22 @@ def test_narrow_page_does_not_scroll_sideways(page):
         assert width <= window
 
 
+def test_narrow_answer_and_panel_do_not_scroll_sideways(page):
+    page.resize(390, 844)
+    page.open()
+    page.one("#tokens").click()
+    page.ask(QUESTION)
+    page.wait(".answer.done .token")
+    page.all(".surprise .token")[1].click()
+    page.wait(".part.lens .chart svg")
+    boxes = ".turns, .side .content, .stages, .layers"
+    wide = "return [...document.querySelectorAll(arguments[0])].filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
+    assert page.driver.execute_script(wide, boxes) == []
+    assert page.driver.switch_to.active_element == page.one(".side"), (
+        "the panel covers the tokens, so it takes the focus"
+    )
+
+
 def test_refused_request_is_explained(page):
     page.open()
     page.one("#grounded").click()
@@ -232,6 +248,10 @@ class TestRefused:
         page.ask("word " * 1100)
         both_languages(page, ".notice.error", "Shorten the question", "缩短问题")
         assert not page.all(".again"), "the same question would be refused again"
+        page.one(".edit").click()
+        assert page.one("#question").get_attribute("value") == ("word " * 1100).strip()
+        assert page.driver.switch_to.active_element == page.one("#question")
+        assert not page.all(".turn")
         assert "400" in page.log()
 
     def test_a_full_queue_and_then_a_stop(self, small_page):
