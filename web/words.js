@@ -15,6 +15,8 @@ export const WORDS = {
     "服务器可能要求密钥。密钥只保存在本浏览器中，也只发送给这台服务器。",
   ],
 
+  "key.refused": ["The server did not accept this key.", "服务器没有接受这个密钥。"],
+
   "server.ready": ["Ready", "就绪"],
   "server.waiting": ["Not ready", "尚未就绪"],
   "server.away": ["No connection", "连接不上"],

@@ -135,7 +135,7 @@ def test_narrow_answer_and_panel_do_not_scroll_sideways(page):
     page.wait(".answer.done .token")
     page.all(".surprise .token")[1].click()
     page.wait(".part.lens .chart svg")
-    boxes = ".turns, .side .content, .stages, .layers"
+    boxes = ".turns, .side .content, .scroll"
     wide = "return [...document.querySelectorAll(arguments[0])].filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
     assert page.driver.execute_script(wide, boxes) == []
     assert page.driver.switch_to.active_element == page.one(".side"), (
@@ -157,6 +157,13 @@ def test_key_is_asked_for_and_used(locked_page):
     page = locked_page
     page.open()
     page.wait("dialog[open]")
+    page.press(Keys.ESCAPE)
+    both_languages(page, ".notice.caution", "answers only with its API key", "需要 API 密钥才会回答")
+    page.one('[aria-label="API key"]').click()
+    page.one("dialog[open] input").send_keys("wrong")
+    page.one("dialog .primary").click()
+    assert "not accept" in page.wait("dialog[open] .error").text
+    page.one("dialog input").clear()
     page.one("dialog input").send_keys(page.server.key)
     page.one("dialog .primary").click()
     page.wait(".status.ready")
