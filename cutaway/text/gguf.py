@@ -12,10 +12,20 @@ from cutaway.text.splitting import splitter
 from cutaway.text.tokenizer import Tokenizer
 
 _PREFIX = "tokenizer.ggml."
+# llama.cpp's defaults by pre-tokeniser: texts that begin with BOS when the file does not say; vocabularies that hold words which
+# their merges never build, to be taken whole.
+_BEGIN_WITH_BOS = frozenset(
+    ["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken"]
+)
+_WHOLE_WORDS = _BEGIN_WITH_BOS | {"glm4"}
 
 
 def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
-    """Build the tokeniser that `tokenizer.ggml.*` describes: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE)."""
+    """Build the tokeniser that `tokenizer.ggml.*` describes: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+
+    Raises:
+        TokenizerError: the vocabulary is missing, of another kind, split in an unknown way, or does not fit together.
+    """
     kind = metadata.get(_PREFIX + "model")
     tokens = metadata.get(_PREFIX + "tokens")
     if not tokens:
@@ -41,6 +51,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         return tokens[id]
 
     bos = token("bos")
+    begins = kind == "llama" or metadata.get(_PREFIX + "pre") in _BEGIN_WITH_BOS
     return Tokenizer(
         backend,
         bos=bos,
@@ -48,18 +59,19 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         pad=token("padding"),
         unk=token("unknown"),
         chat_template=metadata.get("tokenizer.chat_template"),
-        # llama.cpp's own default: SentencePiece vocabularies begin with BOS, byte-level ones do not.
-        adds_bos=bos is not None and bool(metadata.get(_PREFIX + "add_bos_token", kind == "llama")),
+        adds_bos=bos is not None and bool(metadata.get(_PREFIX + "add_bos_token", begins)),
     )
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> tokenizers.Tokenizer:
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(_PREFIX + "merges", [])]
-    vocabulary = {token: id for id, token in enumerate(tokens)}
     name = str(metadata.get(_PREFIX + "pre", "default"))
-    splitting = splitter(name)
-    # Llama 3's vocabulary holds words that its merges never build; they are taken whole.
-    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=name in ("llama-bpe", "llama3")))
+    splitting = splitter(name, field=_PREFIX + "pre")
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(_PREFIX + "merges") or []]
+    try:
+        backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
+    except Exception as err:  # the library raises bare exceptions
+        raise TokenizerError(f"do not fit the vocabulary: {err}", field=_PREFIX + "merges") from None
     backend.pre_tokenizer = splitting
     backend.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, types, strict=True) if kind in (UNKNOWN, CONTROL)]

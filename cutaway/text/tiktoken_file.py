@@ -20,7 +20,7 @@ def read_tiktoken(path: Path, pattern: str) -> Tokenizer:
     ranks = _read_ranks(path)
     vocabulary = {_written(token): rank for token, rank in ranks.items()}
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, _merges(ranks), ignore_merges=True))
-    backend.pre_tokenizer = splitter(pattern)
+    backend.pre_tokenizer = splitter(pattern, field="pattern")
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     return Tokenizer(backend, bos=END_OF_TEXT, eos=END_OF_TEXT, pad=END_OF_TEXT)

@@ -121,7 +121,7 @@ def _special(config: TrainTokenizerConfig) -> list[AddedToken]:
 def _bpe(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
     """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019). The 256 bytes are always tokens: nothing is unknown."""
     backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = splitter(config.split)
+    backend.pre_tokenizer = splitter(config.split, field="split")
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
