@@ -170,7 +170,7 @@ class Index:
                 self._store.remove([*gone, *(report.skipped.keys() & known.keys())])
                 report.deleted = gone
             if self._store.version != self._version:
-                self._store.tidy(approximate=len(self) > EXACT_LIMIT)
+                self._store.tidy(approximate=self._store.size > EXACT_LIMIT)
         self.refresh()
         report.passages = len(self)
         return report

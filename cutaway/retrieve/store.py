@@ -39,6 +39,12 @@ class Store:
         table = self._table()
         return 0 if table is None else int(table.version)
 
+    @property
+    def size(self) -> int:
+        """How many passages there are."""
+        table = self._table()
+        return 0 if table is None else int(table.count_rows())
+
     def documents(self) -> dict[str, str]:
         """The source of every document, and the hash of the content that its passages are of."""
         table = self._table()
@@ -90,7 +96,7 @@ class Store:
         if table is None:
             return []
         query = table.search(query_D.tolist()).distance_type("dot").nprobes(64).refine_factor(10)
-        return [row["id"] for row in query.select(["id"]).limit(k).to_list()]
+        return [row["id"] for row in query.select(["id", "_distance"]).limit(k).to_list()]
 
     def _table(self) -> Any:
         return self._database.open_table(_TABLE) if _TABLE in self._database.list_tables().tables else None
