@@ -72,7 +72,7 @@ const Welcome = () => html`
     <h1>${t("welcome.title")}</h1>
     <p>${t("welcome.text")}</p>
     <ul class="examples">
-      ${["example.temperature", "example.attention", "example.lora", "example.outside"].map((name) => html`
+      ${["example.temperature", "example.attention", "example.scaling", "example.outside"].map((name) => html`
         <li key=${name}><button onClick=${() => send(t(name))}>${t(name)}</button></li>
       `)}
     </ul>

@@ -20,7 +20,7 @@ function readable(tokens) {
 
 /**
  * @param label   what the run is, for a screen reader.
- * @param tokens  {bytes, title, style, className?, locked?} each; a locked token cannot be opened.
+ * @param tokens  {bytes, title, style, className?, locked?, after?} each; a locked token cannot be opened, `after` follows it.
  * @param current number of the token that is open, or null: then moving the focus opens nothing.
  * @param onOpen  gets the number of a token.
  * @param kind    class of the box.
@@ -42,10 +42,10 @@ export function TokenRun({ label, tokens, current, onOpen, kind, children }) {
   // Not <button>: a button is a box of its own, in which a line cannot end.
   return html`
     <div class="run ${kind}" ref=${box} role="toolbar" aria-label=${label} onKeyDown=${onKeyDown}>
-      ${tokens.map(({ title, style, className = "", locked = false }, i) => html`
+      ${tokens.map(({ title, style, className = "", locked = false, after }, i) => html`
         <span key=${i} class="token ${className} ${texts[i] === PART ? "partial" : ""}" role="button" tabindex=${i === entry ? 0 : -1} title=${title}
           aria-label=${title} aria-pressed=${i === current} aria-disabled=${locked} style=${style}
-          onClick=${() => locked || onOpen(i)}>${texts[i]}</span>
+          onClick=${() => locked || onOpen(i)}>${texts[i]}</span>${after}
       `)}${children}
     </div>
   `;

@@ -2,6 +2,7 @@
 import { html } from "./html.js";
 import { percent, t } from "./i18n.js";
 import { openSide, side } from "./opened.js";
+import { openPassage } from "./passage.js";
 import { sentenceOf } from "./reply.js";
 import { TokenRun, visible } from "./run.js";
 
@@ -10,12 +11,14 @@ export const openToken = (turn, index) => openSide({ view: "token", turn, index 
 
 export function Tokens({ answer, turn }) {
   const open = side.value?.view === "token" && side.value.turn === turn ? side.value.index : null;
+  const sentences = answer.tokens.map((_, index) => sentenceOf(answer, index));
   const tokens = answer.tokens.map((token, index) => ({
     bytes: token.bytes,
     title: `${visible(token)}, ${percent(token.probability)}`,
     style: { "--surprise": surprise(token.probability) },
     locked: !answer.ids, // they come at the end of the reply
-    className: sentenceOf(answer, index)?.supported === false ? "unsupported" : "",
+    className: sentences[index]?.supported === false ? "unsupported" : "",
+    after: sentences[index] !== sentences[index + 1] && html`<${Citations} answer=${answer} sentence=${sentences[index]} />`,
   }));
   return html`
     <${TokenRun} kind="surprise" label=${t("tokens.label")} tokens=${tokens} current=${open >= 0 ? open : null}
@@ -24,6 +27,14 @@ export function Tokens({ answer, turn }) {
     <p class="scale" aria-hidden="true">${t("tokens.sure")}<span></span>${t("tokens.unsure")}</p>
   `;
 }
+
+const Citations = ({ answer, sentence }) =>
+  answer.passages
+    .filter(({ number }) => sentence?.passages.includes(number))
+    .map((passage) => html`
+      <button class="citation" aria-label=${t("answer.citation", { n: passage.number })}
+        onClick=${() => openPassage(answer, passage, sentence)}>${passage.number}</button>
+    `);
 
 /** 0 for a certain token to 1 for one of 1 in 1,000: bits of surprise over ten. */
 const surprise = (probability) => Math.min(1, -Math.log2(Math.max(probability, 1e-9)) / 10);

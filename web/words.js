@@ -68,8 +68,8 @@ export const WORDS = {
     "What does temperature do to the next-token distribution?",
     "温度对下一个词元的分布有什么影响？",
   ],
-  "example.attention": ["How does attention decide what to look at?", "注意力如何决定看哪里？"],
-  "example.lora": ["Why does LoRA train so few parameters?", "LoRA 为什么只训练这么少的参数？"],
+  "example.attention": ["What does an attention score say?", "注意力分数说明什么？"],
+  "example.scaling": ["Why do dot products need scaling in attention?", "为什么注意力里的点积要缩放？"],
   "example.outside": ["Who won the football world cup in 2014?", "2014 年世界杯足球赛谁夺冠？"],
 
   "answer.sources": ["Sources", "出处"],

@@ -41,6 +41,8 @@ def test_inspector_shows_every_part(page):
     assert len(tokens) > 3
     assert "%" in tokens[2].get_attribute("title")
 
+    page.one(".surprise .citation").click()
+    assert page.one(".side .passage mark").text
     tokens[2].click()
     page.wait(".part.lens")
     assert "%" in page.one(".facts").text
