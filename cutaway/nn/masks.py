@@ -9,6 +9,11 @@ def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
 
 
+def full_mask(S: int, device: torch.device) -> Tensor:
+    """1 × 1 × 1 × S: every query sees every key; for encoders without padding."""
+    return torch.ones(1, 1, 1, S, dtype=torch.bool, device=device)
+
+
 def segment_mask(segments_BT: Tensor) -> Tensor:
     """B × 1 × T × T: causal, and only inside the same document of a packed row; segment 0 is padding.
 
