@@ -5,11 +5,12 @@ key-value head h // (H / G).
 
 Shapes: B batch, T query positions, S key positions, H query heads, G key-value heads, K head width.
 A mask is boolean, broadcasts to B × H × T × S, and is true where a query may attend. `None` means causal: query t of the
-last T positions sees keys up to S - T + t.
+last T positions sees keys up to S - T + t. A bias broadcasts to the same shape and is added to the scaled scores: positions as
+T5 and ALiBi give them (`nn.positions`).
 """
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,42 +19,73 @@ from torch import Tensor, nn
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.nn.masks import causal_mask
 
-Backend = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
+
+class Backend(Protocol):
+    """softmax(q kᵀ · scale + bias) v, under a mask."""
+
+    def __call__(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        *,
+        bias: Tensor | None = None,
+    ) -> Tensor: ...
 
 
 def attention_scores(q_BHTK: Tensor, k_BGSK: Tensor, scale: float) -> Tensor:
-    """q · k · scale for every pair: B × H × T × S, before mask and softmax."""
+    """q · k · scale for every pair: B × H × T × S, before bias, mask and softmax."""
     return q_BHTK @ _per_query_head(k_BGSK, q_BHTK.shape[1]).transpose(-1, -2) * scale
 
 
-def attention_weights(q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attention_weights(
+    q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None, scale: float, *, bias: Tensor | None = None
+) -> Tensor:
     """The weights, B × H × T × S, in float32: rows sum to one; a row that may attend to nothing is all zero."""
     scores = attention_scores(q_BHTK.float(), k_BGSK.float(), scale)
+    if bias is not None:
+        scores = scores + bias
     if mask is None:
         mask = causal_mask(q_BHTK.shape[2], k_BGSK.shape[2], q_BHTK.device)
     weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
     return weights.masked_fill(~mask.any(-1, keepdim=True), 0.0)
 
 
-def attend_reference(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend_reference(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, scale: float, *, bias: Tensor | None = None
+) -> Tensor:
     """Attention as the equation is written; the other backends are tested against it."""
-    weights = attention_weights(q_BHTK, k_BGSK, mask, scale).to(v_BGSK.dtype)
+    weights = attention_weights(q_BHTK, k_BGSK, mask, scale, bias=bias).to(v_BGSK.dtype)
     return weights @ _per_query_head(v_BGSK, q_BHTK.shape[1])
 
 
-def attend_sdpa(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend_sdpa(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, scale: float, *, bias: Tensor | None = None
+) -> Tensor:
     """PyTorch's fused kernel."""
     T, S, grouped = q_BHTK.shape[2], k_BGSK.shape[2], q_BHTK.shape[1] != k_BGSK.shape[1]
-    causal = mask is None and T == S and T > 1
+    causal = mask is None and bias is None and T == S and T > 1
     if mask is None and not causal and T > 1:
         mask = causal_mask(T, S, q_BHTK.device)
+    if bias is not None:
+        bias = bias.to(q_BHTK.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)
     return F.scaled_dot_product_attention(
         q_BHTK, k_BGSK, v_BGSK, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
 def attend_tiled(
-    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, scale: float, tile: int = 128
+    q_BHTK: Tensor,
+    k_BGSK: Tensor,
+    v_BGSK: Tensor,
+    mask: Tensor | None,
+    scale: float,
+    tile: int = 128,
+    *,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attention that sees the keys tile by tile and never holds a whole row of weights (the online softmax).
 
@@ -64,13 +96,14 @@ def attend_tiled(
     k, v, q = _per_query_head(k_BGSK, H).float(), _per_query_head(v_BGSK, H).float(), q_BHTK.float()
     mask = causal_mask(T, S, q.device) if mask is None else mask
     mask = mask.expand(*q.shape[:2], T, S)
+    bias = q.new_zeros(()) if bias is None else bias
+    bias = bias.expand(*q.shape[:2], T, S)
     highest = torch.full_like(q[..., :1], -math.inf)
     total = torch.zeros_like(highest)
     out = torch.zeros_like(q)
     for start in range(0, S, tile):
-        scores = (q @ k[:, :, start : start + tile].transpose(-1, -2) * scale).masked_fill(
-            ~mask[..., start : start + tile], -math.inf
-        )
+        scores = q @ k[:, :, start : start + tile].transpose(-1, -2) * scale + bias[..., start : start + tile]
+        scores = scores.masked_fill(~mask[..., start : start + tile], -math.inf)
         new_highest = torch.maximum(highest, scores.amax(-1, keepdim=True))
         safe = new_highest.masked_fill(new_highest == -math.inf, 0.0)  # nothing allowed so far: exp(-inf) is 0, not NaN
         correction = (highest - safe).exp()
@@ -85,7 +118,7 @@ BACKENDS: dict[str, Backend] = {"reference": attend_reference, "sdpa": attend_sd
 
 
 class Attend(nn.Module):
-    """The attention step as a module without parameters, so that hooks see q, k, v and mask, and a backend is a value.
+    """The attention step as a module without parameters, so that hooks see q, k, v, mask and bias, and a backend is a value.
 
     Args:
         scale: what scores are multiplied by; 1/√K unless the family says otherwise.
@@ -98,12 +131,14 @@ class Attend(nn.Module):
             raise ConfigError("unknown backend", field="attention", value=backend, hint=near_matches(backend, BACKENDS))
         self.scale, self.backend = scale, backend
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None) -> Tensor:
-        return BACKENDS[self.backend](q_BHTK, k_BGSK, v_BGSK, mask, self.scale)
+    def forward(
+        self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, bias: Tensor | None = None
+    ) -> Tensor:
+        return BACKENDS[self.backend](q_BHTK, k_BGSK, v_BGSK, mask, self.scale, bias=bias)
 
-    def weights(self, q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None) -> Tensor:
+    def weights(self, q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
         """The weights that `forward` used on the same inputs."""
-        return attention_weights(q_BHTK, k_BGSK, mask, self.scale)
+        return attention_weights(q_BHTK, k_BGSK, mask, self.scale, bias=bias)
 
 
 def _per_query_head(x_BGSK: Tensor, H: int) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
 from cutaway.core.errors import ConfigError
 from cutaway.nn.attention import BACKENDS, Attend, attend_tiled, attention_weights
@@ -37,6 +38,37 @@ def test_backends_equal_the_equation(B, G, group, T, before, kind):
     expected = BACKENDS["reference"](q, k, v, mask, 0.4)
     for backend in (BACKENDS["sdpa"], lambda *given: attend_tiled(*given, tile=5)):
         torch.testing.assert_close(backend(q, k, v, mask, 0.4), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "tiles of 5"])
+@pytest.mark.parametrize("bias_shape", [(1, 4, 9, 13), (2, 1, 1, 13), (2, 4, 9, 13), (9, 13)])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_bias_is_added_to_the_scores(backend, bias_shape, masked):
+    """Against torch, which takes the mask as part of the bias; the bias learns too."""
+    q, k, v = tensors(2, 4, 2, 9, 13, 6)
+    bias = torch.randn(bias_shape, requires_grad=True)
+    mask = None
+    if masked:
+        mask = torch.rand(2, 1, 9, 13) < 0.6
+        mask[..., 0] = True
+    allowed = torch.ones(9, 13, dtype=torch.bool).tril(4) if mask is None else mask
+    whole = bias.expand(2, 4, 9, 13).masked_fill(~allowed, -math.inf)
+    wanted = scaled_dot_product_attention(q, k, v, attn_mask=whole, scale=0.3, enable_gqa=True)
+    attend = BACKENDS.get(backend, lambda *given, bias: attend_tiled(*given, 5, bias=bias))
+    found = attend(q, k, v, mask, 0.3, bias=bias)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(out.sin().sum(), bias)[0] for out in (found, wanted)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_module_passes_the_bias_on(backend):
+    q, k, v = tensors(1, 2, 1, 1, 5, 4)
+    bias = torch.randn(1, 2, 1, 5)
+    attend = Attend(0.5, backend)
+    weights = attend.weights(q, k, None, bias)
+    torch.testing.assert_close(attend(q, k, v, None, bias), weights @ v, atol=1e-5, rtol=1e-5)
+    assert attend(*(x.bfloat16() for x in (q, k, v)), None, bias).dtype == torch.bfloat16
 
 
 def test_one_head_by_hand():
