@@ -6,6 +6,7 @@ import { html, render, signal, useEffect } from "./html.js";
 import { t } from "./i18n.js";
 import { Icon, Logo } from "./icons.js";
 import { KeyDialog } from "./key.js";
+import { covering } from "./opened.js";
 import { language, theme } from "./preferences.js";
 import { SidePanel } from "./side.js";
 import { ServerStatus, watchServer } from "./server.js";
@@ -44,14 +45,15 @@ const Tools = () => html`
 
 const Page = () => {
   useEffect(watchServer, []);
+  const covered = covering.value && !inGallery();
   return html`
-    <header class="header">
+    <header class="header" inert=${covered}>
       <a class="brand" href="#/"><${Logo} /><span>Cutaway</span></a>
       <${Nav} />
       <${Tools} />
     </header>
     <div class="body">
-      <main class="main">${inGallery() ? html`<${Gallery} />` : html`<${Chat} />`}</main>
+      <main class="main" inert=${covered}>${inGallery() ? html`<${Gallery} />` : html`<${Chat} />`}</main>
       ${!inGallery() && html`<${SidePanel} />`}
     </div>
     <${KeyDialog} />

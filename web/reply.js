@@ -5,7 +5,7 @@ import { hasDocuments } from "./server.js";
 
 /**
  * state: "streaming", "done", "stopped" or "failed" (then `error`). tokens: {text, bytes, start, probability}, if asked for;
- * starts and the spans of sentences are characters of `text`. The rest comes at the end, as the API's `cutaway`.
+ * starts and the spans of sentences count the 16-bit units of `text`. The rest comes at the end, as the API's `cutaway`.
  */
 export const EMPTY = { state: "streaming", text: "", tokens: [], passages: [], sentences: [], answered: null };
 
@@ -38,7 +38,15 @@ export function read(answer, event) {
   if (choice?.finish_reason) news.finish = choice.finish_reason;
   if (event.usage) news.usage = event.usage;
   if (event.cutaway) Object.assign(news, event.cutaway);
+  if (news.sentences) news.sentences = inUnits(news.sentences, news.text);
   return news;
+}
+
+/** Sentences with their spans in the 16-bit units of a JavaScript string; the API counts characters, of which some take two. */
+function inUnits(sentences, text) {
+  const units = [0];
+  for (const character of text) units.push(units.at(-1) + character.length);
+  return sentences.map((sentence) => ({ ...sentence, start: units[sentence.start], end: units[sentence.end] }));
 }
 
 /** Tokens with their places in the text. It is decoded from the bytes of all, because a character may be split over tokens. */

@@ -3,12 +3,9 @@ import { html, useEffect, useRef } from "./html.js";
 import { t } from "./i18n.js";
 import { Icon } from "./icons.js";
 import { Inspector } from "./inspector.js";
-import { closeSide, side } from "./opened.js";
+import { closeSide, covering, side } from "./opened.js";
 import { Passage } from "./passage.js";
 import { Settings } from "./settings.js";
-
-// There the panel lies over the conversation (style/shell.css).
-const narrow = matchMedia("(max-width: 900px)");
 
 const VIEWS = { passage: Passage, token: Inspector, settings: Settings };
 
@@ -19,7 +16,7 @@ export function SidePanel() {
   // A passage or the settings take the focus; a token keeps it where it can be seen, so that the arrow keys go on to its
   // neighbours.
   useEffect(() => {
-    if (view && (view !== "token" || narrow.matches)) panel.current.focus();
+    if (view && (view !== "token" || covering.value)) panel.current.focus();
   }, [view]);
   if (!shown) return null;
   return html`

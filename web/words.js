@@ -26,8 +26,8 @@ export const WORDS = {
     "服务器尚未就绪：正在启动或正在停止。可以先写好问题，等圆点变绿再发送。",
   ],
   "server.away.long": [
-    "The server does not answer. Is `cutaway serve` still running? This page tries again by itself.",
-    "服务器没有响应。cutaway serve 还在运行吗？本页会自动重试。",
+    "The server does not answer. Is it still running where you started it? This page tries again by itself.",
+    "服务器没有响应。启动它的地方还在运行吗？本页会自动重试。",
   ],
 
   "server.locked.long": [

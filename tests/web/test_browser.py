@@ -140,9 +140,10 @@ def test_narrow_answer_and_panel_do_not_scroll_sideways(page):
     boxes = ".turns, .side .content, .scroll"
     wide = "return [...document.querySelectorAll(arguments[0])].filter(e => e.scrollWidth > e.clientWidth).map(e => e.className)"
     assert page.driver.execute_script(wide, boxes) == []
-    assert page.driver.switch_to.active_element == page.one(".side"), (
-        "the panel covers the tokens, so it takes the focus"
-    )
+    assert page.driver.switch_to.active_element == page.one(".side"), "covered tokens keep no focus"
+    assert page.one(".main").get_attribute("inert"), "what is covered takes none"
+    page.press(Keys.ESCAPE)
+    page.wait(".surprise .token:nth-child(2):focus")
 
 
 def test_refused_request_is_explained(page):
@@ -228,6 +229,21 @@ def test_evidence_is_the_sentence_that_says_it(page, passage, claims, marked):
         claims,
     )
     assert found == marked
+
+
+def test_spans_are_of_characters(page):
+    """Python counts an emoji as one, JavaScript as two."""
+    page.open()
+    event = {
+        "choices": [],
+        "cutaway": {"text": "Hi 🙂. Cats sleep.", "sentences": [{"start": 0, "end": 5}, {"start": 6, "end": 17}]},
+    }
+    found = page.driver.execute_async_script(
+        "const [event, done] = arguments; import('/reply.js').then(({EMPTY, read}) => {"
+        "const {text, sentences} = read(EMPTY, event); done(sentences.map(({start, end}) => text.slice(start, end))); });",
+        event,
+    )
+    assert found == ["Hi 🙂.", "Cats sleep."]
 
 
 def test_a_character_of_several_tokens_is_readable(page):
