@@ -4,7 +4,7 @@ import functools
 import pkgutil
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -31,14 +31,8 @@ def family(model_type: object) -> ModuleType:
 
 
 def config_class(module: ModuleType) -> type[Config]:
-    """The configuration class of a family's module."""
-    classes = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Config) and "model_type" in value.model_fields
-    ]
-    assert len(classes) == 1, f"{module.__name__} defines {len(classes)} configurations"
-    return classes[0]
+    """The configuration class of a family's module: what its `build` takes."""
+    return get_type_hints(module.build)["config"]
 
 
 def make_model(shape: dict[str, Any]) -> nn.Module:

@@ -1,10 +1,12 @@
-"""The Llama family: Llama 1–3, Mistral, Qwen2, SmolLM and whatever else has their shape.
+"""The Llama family: Llama 1–3, Mistral, Qwen2, Qwen3, SmolLM and whatever else has their shape.
 
 Pre-norm decoder with RMSNorm, rotary positions, grouped key-value heads and SwiGLU (Touvron et al. 2023). Modules are named like
 the Hugging Face checkpoint's tensors, so a state dict needs no mapping.
 
 Shapes: B batch, T positions, S key positions, D model width, H query heads, G key-value heads, K head width.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from cutaway.nn.rope import apply_rope, rope_frequencies, rope_tables
 
 __all__ = ["MODEL_TYPES", "Llama", "LlamaConfig", "build", "config_from_hf", "config_to_hf"]
 
-MODEL_TYPES = ("llama", "mistral", "qwen2")
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 class Attention(nn.Module):
@@ -31,14 +33,20 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(D, self.G * K, bias=config.attention_bias)
         self.v_proj = nn.Linear(D, self.G * K, bias=config.attention_bias)
         self.o_proj = nn.Linear(self.H * K, D, bias=config.attention_output_bias)
+        if config.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(K, config.rms_norm_eps), RMSNorm(K, config.rms_norm_eps)
+        self.qk_norm = config.qk_norm
         self.attend = Attend(K**-0.5, config.attention)
 
     def forward(
         self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
         B, T, _ = x_BTD.shape
-        q_BHTK = apply_rope(self.q_proj(x_BTD).view(B, T, self.H, self.K).transpose(1, 2), *rope)
-        k_BGSK = apply_rope(self.k_proj(x_BTD).view(B, T, self.G, self.K).transpose(1, 2), *rope)
+        q_BTHK = self.q_proj(x_BTD).view(B, T, self.H, self.K)
+        k_BTGK = self.k_proj(x_BTD).view(B, T, self.G, self.K)
+        if self.qk_norm:
+            q_BTHK, k_BTGK = self.q_norm(q_BTHK), self.k_norm(k_BTGK)
+        q_BHTK, k_BGSK = apply_rope(q_BTHK.transpose(1, 2), *rope), apply_rope(k_BTGK.transpose(1, 2), *rope)
         v_BGSK = self.v_proj(x_BTD).view(B, T, self.G, self.K).transpose(1, 2)
         if cache is not None:
             k_BGSK, v_BGSK = cache.write(layer, k_BGSK, v_BGSK)
@@ -47,13 +55,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config: LlamaConfig, layer: int):
+    """One layer. A family with another feed-forward part gives it in `mlp`."""
+
+    def __init__(self, config: LlamaConfig, layer: int, mlp: nn.Module | None = None):
         super().__init__()
         self.layer = layer
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size, config.mlp_bias)
+        self.mlp = mlp or SwiGLU(config.hidden_size, config.intermediate_size, config.mlp_bias)
 
     def forward(
         self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None = None
@@ -63,10 +73,10 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: LlamaConfig, blocks: Iterable[nn.Module]):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(blocks)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -78,8 +88,12 @@ class Llama(Decoder):
     def __init__(self, config: LlamaConfig):
         super().__init__(config)
         self.window = config.sliding_window
-        self.model = Trunk(config)
+        self.model = Trunk(config, (self.block(layer) for layer in range(config.num_hidden_layers)))
         self.finish()
+
+    def block(self, layer: int) -> nn.Module:
+        """One layer, new."""
+        return Block(self.config, layer)
 
     def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """The residual stream after the last block."""

@@ -12,7 +12,7 @@ from cutaway.nn.rope import RopeScaling
 class LlamaConfig(Config):
     """The shape of a model; field names are those of `config.json`."""
 
-    model_type: Literal["llama", "mistral", "qwen2"] = "llama"
+    model_type: Literal["llama", "mistral", "qwen2", "qwen3"] = "llama"
     vocab_size: int = Field(8192, gt=0)
     hidden_size: int = Field(256, gt=0)
     intermediate_size: int = Field(768, gt=0)
@@ -27,6 +27,7 @@ class LlamaConfig(Config):
     attention_bias: bool = Field(False, description="bias of q, k and v")
     attention_output_bias: bool = Field(False, description="bias of o")
     mlp_bias: bool = False
+    qk_norm: bool = Field(False, description="RMSNorm on every query and key head (Qwen3)")
     sliding_window: int | None = Field(None, gt=0, description="positions a query sees; None: all before it")
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
@@ -76,8 +77,35 @@ class LlamaConfig(Config):
         return self.head_dim
 
 
+ARCHITECTURES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "mixtral": "Mixtral",
+    "qwen2_moe": "Qwen2Moe",
+    "qwen3_moe": "Qwen3Moe",
+}
+_OURS = {
+    "attention",
+    "rope_scaling",
+    "attention_output_bias",
+    "qk_norm",
+}  # not in config.json, or spelt otherwise there
+
+
 def config_from_hf(values: dict[str, Any]) -> LlamaConfig:
-    """Read the `config.json` of a Hugging Face folder.
+    """Read the `config.json` of a Hugging Face folder."""
+    return LlamaConfig.model_validate(shape_from_hf(values))
+
+
+def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
+    """The `config.json` that transformers reads."""
+    return shape_to_hf(config)
+
+
+def shape_from_hf(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `LlamaConfig` in a `config.json`, for this family and those built on it.
 
     `rope_parameters` (newer) and `rope_scaling` with `rope_theta` (older) both load. Qwen2 has biases on q, k, v always.
     """
@@ -87,8 +115,9 @@ def config_from_hf(values: dict[str, Any]) -> LlamaConfig:
     scaling = {name: rope[name] for name in RopeScaling.model_fields if rope.get(name) is not None}
     if "type" in rope and "rope_type" not in rope:
         scaling["rope_type"] = rope["type"]
-    bias = kind == "qwen2" or bool(values.get("attention_bias", False))
-    windowed = values.get("use_sliding_window", kind == "mistral")
+    of_qkv_only = kind in ("qwen2", "qwen2_moe")
+    bias = values.get("qkv_bias", True) if of_qkv_only else bool(values.get("attention_bias", False))
+    windowed = values.get("use_sliding_window", kind in ("mistral", "mixtral"))
     if values.get("hidden_act", "silu") != "silu":
         raise CheckpointError("only silu is supported", field="hidden_act", value=values["hidden_act"])
     if windowed and values.get("sliding_window") and values.get("max_window_layers", 0):
@@ -99,38 +128,35 @@ def config_from_hf(values: dict[str, Any]) -> LlamaConfig:
             hint="0: a window in every layer",
         )
     same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    return LlamaConfig.model_validate(
-        {
-            **{name: values[name] for name in same},
-            "model_type": kind,
-            "num_key_value_heads": values.get("num_key_value_heads") or values["num_attention_heads"],
-            "head_dim": values.get("head_dim") or 0,
-            "max_position_embeddings": values.get("max_position_embeddings", 2048),
-            "rms_norm_eps": values.get("rms_norm_eps", 1e-6),
-            "rope_theta": theta,
-            "rope_scaling": scaling,
-            "attention_bias": bias,
-            "attention_output_bias": bias and kind == "llama",
-            "mlp_bias": bool(values.get("mlp_bias", False)),
-            "sliding_window": values.get("sliding_window") if windowed else None,
-            "tie_word_embeddings": values.get("tie_word_embeddings", False),
-            "initializer_range": values.get("initializer_range", 0.02),
-        }
-    )
+    return {
+        **{name: values[name] for name in same},
+        "model_type": kind,
+        "num_key_value_heads": values.get("num_key_value_heads") or values["num_attention_heads"],
+        "head_dim": values.get("head_dim") or (128 if kind in ("qwen3", "qwen3_moe") else 0),
+        "max_position_embeddings": values.get("max_position_embeddings", 2048),
+        "rms_norm_eps": values.get("rms_norm_eps", 1e-6),
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+        "attention_bias": bias,
+        "attention_output_bias": bias and not of_qkv_only,
+        "mlp_bias": bool(values.get("mlp_bias", False)),
+        "qk_norm": kind in ("qwen3", "qwen3_moe"),
+        "sliding_window": values.get("sliding_window") or None if windowed else None,
+        "tie_word_embeddings": values.get("tie_word_embeddings", False),
+        "initializer_range": values.get("initializer_range", 0.02),
+    }
 
 
-def config_to_hf(config: LlamaConfig) -> dict[str, Any]:
-    """The `config.json` that transformers reads."""
-    values = config.model_dump(exclude={"attention", "rope_scaling", "attention_output_bias"}, exclude_none=True)
-    architecture = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}[config.model_type]
+def shape_to_hf(config: LlamaConfig) -> dict[str, Any]:
+    """The other way round."""
+    values = config.model_dump(exclude=_OURS, exclude_none=True)
     scaling = config.rope_scaling.to_hf()
-    window = {"use_sliding_window": True, "max_window_layers": 0}
     if config.rope_scaling.rope_type != "default":
         values["rope_scaling"] = scaling
     values["rope_parameters"] = {**scaling, "rope_theta": config.rope_theta}
-    return {
-        "architectures": [f"{architecture}ForCausalLM"],
-        **values,
-        "hidden_act": "silu",
-        **(window if config.sliding_window and config.model_type == "qwen2" else {}),
-    }
+    if config.model_type.startswith("qwen"):
+        values |= {"qkv_bias": config.attention_bias}
+        if config.sliding_window:
+            values |= {"use_sliding_window": True, "max_window_layers": 0}
+    architecture = ARCHITECTURES[config.model_type]
+    return {"architectures": [f"{architecture}ForCausalLM"], **values, "hidden_act": "silu"}

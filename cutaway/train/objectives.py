@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from cutaway.core.config import Config
 from cutaway.data.batch import Batch
 from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
+from cutaway.nn.experts import balance_loss, expert_layers
 from cutaway.nn.masks import segment_mask
 
 Metrics = dict[str, Tensor | float]
@@ -29,21 +30,33 @@ class LossConfig(Config):
 
     z_loss: float = Field(0.0, ge=0, description="weight of (log Σ exp logits)²; PaLM used 1e-4")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    balance: float = Field(0.01, ge=0, description="weight of the load-balancing loss, for models with experts")
 
 
-def causal_lm(model: Any, batch: Batch, config: LossConfig = LossConfig()) -> tuple[Tensor, int, Metrics]:
+PLAIN = LossConfig(balance=0.0)
+"""Cross-entropy and nothing else, for evaluation."""
+
+
+def causal_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
     """Next-token prediction. Only supervised positions go through the output head, and never all at once."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=document_mask(batch.segments_BT))
     supervised = batch.targets_BT != IGNORED
     h_ND, targets_N = h_BTD[supervised], batch.targets_BT[supervised]
-    head, options = model.lm_head, config.model_dump()
+    head, options = model.lm_head, config.model_dump(exclude={"balance"})
     if type(head) is nn.Linear:
         loss = linear_cross_entropy(h_ND, head.weight, head.bias, targets_N, **options)
     else:  # an adapted head is a module of its own: logits chunk by chunk, made again in the backward pass
         loss = h_ND.new_zeros((), dtype=torch.float32)
         for h_CD, targets_C in zip(h_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True):
             loss = loss + checkpoint(partial(_head_loss, model, options), h_CD, targets_C, use_reentrant=False)
-    return loss, targets_N.numel(), {"supervised": targets_N.numel() / supervised.numel()}
+    metrics: Metrics = {"supervised": targets_N.numel() / supervised.numel()}
+    if config.balance and (
+        routings := [layer.routing for layer in expert_layers(model).values() if layer.routing is not None]
+    ):
+        balance = torch.stack([balance_loss(routing) for routing in routings]).mean()
+        loss = loss + config.balance * targets_N.numel() * balance
+        metrics["balance"] = balance.detach()
+    return loss, targets_N.numel(), metrics
 
 
 def document_mask(segments_BT: Tensor) -> Tensor | None:

@@ -1,6 +1,5 @@
 """Pretraining: a model of any shape, or a checkpoint to go on from, on the user's text."""
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,8 +13,7 @@ from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.progress import step
 from cutaway.core.seeds import seed_all
 from cutaway.data.corpus import DataConfig, open_corpus
-from cutaway.data.read import read_records
-from cutaway.data.shapes import Document, shape
+from cutaway.data.shapes import Texts
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import load
@@ -116,14 +114,4 @@ def _tokenizer(config: PretrainConfig) -> Tokenizer:
     if config.tokenizer is not None:
         return load_tokenizer(config.tokenizer)
     with step("training a tokeniser"):
-        return train_tokenizer(_texts(config.data), config.train_tokenizer)
-
-
-def _texts(data: DataConfig) -> Iterator[str]:
-    """What the training data says, piece by piece, whatever shape it comes in."""
-    for record in read_records(data.path, data.encoding):
-        one = shape(record)
-        if isinstance(one, Document):
-            yield from one.text.splitlines(keepends=True)
-        else:
-            yield from (message["content"] for message in one.messages)
+        return train_tokenizer(Texts(config.data.path, config.data.encoding), config.train_tokenizer)

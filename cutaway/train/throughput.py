@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cutaway.core.errors import ConfigError, ResourceError
+from cutaway.nn.experts import expert_layers
 
 Compile = Literal["auto", "on", "off"]
 
@@ -21,13 +22,18 @@ def flops_per_token(model: Any, length: int) -> float:
     """Floating-point operations of one training token (Chowdhery et al. 2022, appendix B).
 
     2 per weight of a linear layer forward, 2 for the gradient of its input and 2 for that of the weight where it trains;
-    attention products of a causal row of `length` positions, taken at the model's width.
+    attention products of a causal row of `length` positions, taken at the model's width. Of experts, those a token goes through.
     """
     total = 0.0
+    share = {
+        id(module): layer.k / len(layer.experts)
+        for layer in expert_layers(model).values()
+        for module in layer.experts.modules()
+    }
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and weight is not None:
-            total += weight.numel() * (6 if weight.requires_grad else 4)
+            total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(module), 1.0)
     return total + 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
 
 

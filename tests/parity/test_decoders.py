@@ -7,7 +7,11 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 from cutaway.models.huggingface import save_model
@@ -48,6 +52,25 @@ def qwen2(**over):
     return "Qwen2ForCausalLM", Qwen2Config(**{**SMALL, "num_key_value_heads": 1, **over})
 
 
+def qwen3(**over):
+    return "Qwen3ForCausalLM", Qwen3Config(**{**SMALL, "num_key_value_heads": 2, "head_dim": 10, **over})
+
+
+def mixtral(**over):
+    shape = dict(num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2, sliding_window=None)
+    return "MixtralForCausalLM", MixtralConfig(**{**SMALL, **shape, **over})
+
+
+def qwen2_moe(**over):
+    shape = dict(num_key_value_heads=3, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=20)
+    return "Qwen2MoeForCausalLM", Qwen2MoeConfig(**{**SMALL, **shape, "shared_expert_intermediate_size": 28, **over})
+
+
+def qwen3_moe(**over):
+    shape = dict(num_key_value_heads=3, head_dim=12, num_experts=4, num_experts_per_tok=1, moe_intermediate_size=20)
+    return "Qwen3MoeForCausalLM", Qwen3MoeConfig(**{**SMALL, **shape, **over})
+
+
 def gpt2(**over):
     shape = dict(vocab_size=101, n_positions=64, n_embd=60, n_layer=2, n_head=5, n_inner=70, attn_pdrop=0.0)
     return "GPT2LMHeadModel", GPT2Config(**{**shape, "embd_pdrop": 0.0, "resid_pdrop": 0.0, **over})
@@ -71,6 +94,18 @@ CASES = {
     "qwen2": qwen2(),
     "qwen2, tied": qwen2(tie_word_embeddings=True),
     "qwen2, window": qwen2(use_sliding_window=True, sliding_window=4, max_window_layers=0),
+    "qwen3": qwen3(),
+    "qwen3, tied, biases": qwen3(tie_word_embeddings=True, attention_bias=True),
+    "qwen3, window": qwen3(use_sliding_window=True, sliding_window=6, max_window_layers=0),
+    "mixtral": mixtral(),
+    "mixtral, window": mixtral(sliding_window=4),
+    "mixtral, one expert": mixtral(num_local_experts=1, num_experts_per_tok=1),
+    "mixtral, all experts": mixtral(num_experts_per_tok=5),
+    "qwen2_moe": qwen2_moe(),
+    "qwen2_moe, every other layer": qwen2_moe(num_hidden_layers=3, decoder_sparse_step=2, norm_topk_prob=True),
+    "qwen2_moe, no bias": qwen2_moe(qkv_bias=False, mlp_only_layers=[0]),
+    "qwen3_moe": qwen3_moe(),
+    "qwen3_moe, normalised": qwen3_moe(num_experts_per_tok=3, norm_topk_prob=True),
     "gpt2": gpt2(),
     "gpt2, untied": gpt2(tie_word_embeddings=False),
     "gpt2, default inner": gpt2(n_inner=None),
