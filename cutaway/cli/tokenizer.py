@@ -1,9 +1,10 @@
 """cutaway tokenizer train FILES… --out FOLDER [--kind bpe|wordpiece|unigram] [vocab_size=8192 …]
 cutaway tokenizer encode|inspect TOKENIZER TEXT [--json]
+cutaway tokenizer inspect TOKENIZER --file FILE [--json]
 cutaway tokenizer decode TOKENIZER IDS… [--json]
 
-Train a tokeniser on your files; look at what one does to a text. TOKENIZER is a folder, a tokenizer.json, a SentencePiece .model,
-a .tiktoken file, a .gguf file or the name of a packaged model.
+Train a tokeniser on your files; look at what one does to a text or a file. TOKENIZER is a folder, a tokenizer.json, a
+SentencePiece .model, a .tiktoken file, a .gguf file or the name of a packaged model.
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ PANEL = "Use"
 app = typer.Typer(help="Train a tokeniser; see what one does to a text.", no_args_is_help=True)
 
 Spec = Annotated[str, typer.Argument(metavar="TOKENIZER", help="A folder, file or packaged model.")]
+Encoding = Annotated[str, typer.Option(help="How text files are encoded.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -27,13 +29,15 @@ def train(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     kind: Annotated[str, typer.Option(help="bpe, wordpiece or unigram.")] = "bpe",
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Train a tokeniser on files."""
     from cutaway.core.config import load_config, save_config
     from cutaway.core.errors import DataError
     from cutaway.core.progress import step
     from cutaway.data.read import find_files
-    from cutaway.text.train import TrainTokenizerConfig, read_texts, train_tokenizer
+    from cutaway.data.shapes import Texts
+    from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 
     overrides = [f"kind={kind}", *(given for given in files if "=" in given and not Path(given).exists())]
     paths = [given for given in files if given not in overrides]
@@ -42,7 +46,7 @@ def train(
     settings = load_config(TrainTokenizerConfig, config, overrides)
     found = find_files(paths)
     with step(f"training on {len(found)} files"):
-        tokenizer = train_tokenizer(read_texts(found), settings)
+        tokenizer = train_tokenizer(Texts(found, encoding), settings)
     tokenizer.save(out)
     save_config(settings, out / "tokenizer.yaml")
     typer.echo(f"{tokenizer.vocab_size} tokens → {out}; look at it with: cutaway tokenizer inspect {out} 'some text'")
@@ -58,7 +62,7 @@ def encode(
     """Text to ids."""
     from json import dumps
 
-    ids = _open(tokenizer).encode(text, special)
+    ids = open_tokenizer(tokenizer).encode(text, special)
     typer.echo(dumps(ids) if json else " ".join(map(str, ids)))
 
 
@@ -67,7 +71,7 @@ def decode(tokenizer: Spec, ids: Annotated[list[int], typer.Argument(help="Token
     """Ids to text."""
     from json import dumps
 
-    opened = _open(tokenizer)
+    opened = open_tokenizer(tokenizer)
     for id in ids:
         opened.token_bytes(id)  # an id that does not exist is named
     text = opened.decode(ids, skip_special=False)
@@ -77,41 +81,60 @@ def decode(tokenizer: Spec, ids: Annotated[list[int], typer.Argument(help="Token
 @app.command("inspect")
 def inspect(
     tokenizer: Spec,
-    text: Annotated[str, typer.Argument(help="The text.")],
+    text: Annotated[str | None, typer.Argument(help="The text; or use --file.")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="A file or folder to count over, instead of a text.")] = None,
     special: Annotated[bool, typer.Option("--special", help="Read special tokens written in the text.")] = False,
+    encoding: Encoding = "utf-8",
     json: Json = False,
 ) -> None:
-    """The pieces of a text: id, characters, bytes, place."""
+    """The pieces of a text: id, characters, bytes, place. Of a file: how well the tokeniser fits, the most frequent pieces."""
     from dataclasses import asdict
     from json import dumps
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from cutaway.core.errors import DataError
+    from cutaway.data.shapes import Texts
     from cutaway.text.report import fit
 
-    if not text:
-        raise DataError("is empty", field="text")
-    opened = _open(tokenizer)
-    pieces, measured = opened.pieces(text, special), fit(opened, text)
+    if bool(text) == bool(file):
+        raise DataError("give a text that is not empty, or --file", field="text", value=text)
+    opened = open_tokenizer(tokenizer)
+    measured = fit(opened, text or Texts(file or [], encoding))
+    pieces = opened.pieces(text, special) if text else None
     if json:
-        rows = [{**asdict(piece), "bytes": list(piece.bytes)} for piece in pieces]
-        typer.echo(dumps({"pieces": rows, "fit": asdict(measured)}, ensure_ascii=False, indent=1))
+        rows = [{**asdict(piece), "bytes": list(piece.bytes)} for piece in pieces or []]
+        typer.echo(
+            dumps(
+                {"pieces": rows, "fit": asdict(measured)} if text else {"fit": asdict(measured)},
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
         return
-    table = Table("id", "piece", "bytes", "characters")
-    for piece in pieces:
-        shown = f"[bold]{piece.text}[/bold]" if piece.special else repr(piece.text)
-        table.add_row(str(piece.id), shown, piece.bytes.hex(" "), f"{piece.start}–{piece.end}")
+    if pieces is not None:
+        table = Table("id", "piece", "bytes", "characters")
+        for piece in pieces:
+            shown = f"[bold]{escape(piece.text)}[/bold]" if piece.special else escape(repr(piece.text))
+            table.add_row(str(piece.id), shown, piece.bytes.hex(" "), f"{piece.start}–{piece.end}")
+    else:
+        table = Table("id", "piece", "times", "share")
+        for one in measured.frequent:
+            table.add_row(str(one.id), escape(repr(one.text)), str(one.count), f"{one.count / measured.tokens:.2%}")
     Console().print(table)
     typer.echo(
-        f"{measured.tokens} tokens, {measured.bytes} bytes: {measured.bytes_per_token:.2f} bytes per token, "
-        f"{measured.tokens_per_word:.2f} tokens per word, {measured.unknown_rate:.1%} unknown, "
+        f"{measured.tokens} tokens ({measured.distinct} of {opened.vocab_size}), "
+        f"{measured.characters} characters, {measured.bytes} bytes: "
+        f"{measured.bytes_per_token:.2f} bytes per token, {measured.tokens_per_word:.2f} tokens per word, "
+        f"{measured.unknown_rate:.1%} unknown, {measured.byte_rate:.1%} parts of characters, "
         f"round trip {'exact' if measured.round_trip else 'NOT exact'}"
     )
 
 
-def _open(spec: str) -> "Tokenizer":
+def open_tokenizer(spec: str) -> "Tokenizer":
+    """The tokeniser behind what the command line takes for one (see the top of this file)."""
     from cutaway.models.gguf import metadata, open_gguf
     from cutaway.models.packaged import PACKAGED, packaged_path
     from cutaway.text.gguf import tokenizer_from_gguf

@@ -97,7 +97,7 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
                     f"is not {encoding}: byte {place + len(part) - len(err.object) + err.start} in line {number}",
                     field="data",
                     value=str(file),
-                    hint="set data.encoding, for example gb18030 or latin-1",
+                    hint="set data.encoding (or --encoding), for example gb18030 or latin-1",
                 ) from None
             if text:
                 yield text.removeprefix("\ufeff") if place == 0 else text

@@ -7,12 +7,13 @@
 {"prompt": …, "completion" | "response": …}             prompt and reply
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cutaway.core.errors import DataError
-from cutaway.data.read import Record
+from cutaway.data.read import Record, read_records
 
 _SHAREGPT_ROLES = {
     "human": "user",
@@ -42,6 +43,24 @@ class Conversation:
 
     messages: list[dict[str, Any]]
     where: str
+
+
+class Texts:
+    """What the records of files say, whatever their shape: documents, and the messages of conversations, one below another.
+
+    Every pass reads the files anew, so that nothing is kept in memory.
+
+    Raises:
+        DataError: while reading, as `read_records` and `shape` do.
+    """
+
+    def __init__(self, paths: str | Path | Sequence[str | Path], encoding: str = "utf-8"):
+        self._paths, self._encoding = paths, encoding
+
+    def __iter__(self) -> Iterator[str]:
+        for record in read_records(self._paths, self._encoding):
+            one = shape(record)
+            yield one.text if isinstance(one, Document) else "\n".join(message["content"] for message in one.messages)
 
 
 def shape(record: Record) -> Document | Conversation:

@@ -6,7 +6,6 @@ from run to run).
 """
 
 import io
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from cutaway.text.splitting import splitter
 from cutaway.text.tokenizer import Tokenizer
 
 Kind = Literal["bpe", "wordpiece", "unigram"]
+PART = 100_000  # characters
 
 
 class TrainTokenizerConfig(Config):
@@ -46,6 +46,11 @@ class TrainTokenizerConfig(Config):
         description="wordpiece and unigram: share of the characters that get a token of their own",
     )
     byte_fallback: bool = Field(True, description="unigram: other characters become their bytes instead of <unk>")
+    sample: int = Field(
+        30_000_000,
+        ge=100_000,
+        description="unigram: characters to learn from (20 bytes of memory each); of more text, lines spread evenly over it",
+    )
     max_piece: int = Field(16, ge=1, le=512, description="unigram: characters of the longest piece")
 
 
@@ -53,7 +58,8 @@ def train_tokenizer(texts: Iterable[str], config: TrainTokenizerConfig) -> Token
     """Train on texts. A small text may give fewer tokens than `vocab_size`.
 
     Args:
-        texts: read once, for WordPiece twice (an iterator is then kept in memory).
+        texts: read once, for WordPiece twice (an iterator is then kept in memory). What is kept of them is their distinct words,
+            for Unigram `sample` characters.
 
     Raises:
         DataError: there is no text.
@@ -71,38 +77,8 @@ def train_tokenizer(texts: Iterable[str], config: TrainTokenizerConfig) -> Token
     return tokenizer
 
 
-def read_texts(files: Iterable[Path]) -> Iterator[str]:
-    """Lines of UTF-8 files, one at a time.
-
-    Raises:
-        DataError: missing, empty, binary or not UTF-8, with the place.
-    """
-    for file in files:
-        place = 0
-        try:
-            with file.open("rb") as opened:
-                for number, line in enumerate(opened, 1):
-                    if b"\0" in line:
-                        raise DataError(f"is binary (a zero byte in line {number})", field="data", value=str(file))
-                    try:
-                        yield line.decode("utf-8")
-                    except UnicodeDecodeError as err:
-                        raise DataError(
-                            f"is not UTF-8: byte {place + err.start} in line {number}", field="data", value=str(file)
-                        ) from None
-                    place += len(line)
-        except FileNotFoundError:
-            raise DataError("no such file", field="data", value=str(file)) from None
-        except IsADirectoryError:
-            raise DataError("is a folder", field="data", value=str(file)) from None
-        except PermissionError:
-            raise DataError("may not be read (no permission)", field="data", value=str(file)) from None
-        if not place:
-            raise DataError("is empty", field="data", value=str(file))
-
-
 class _Counted:
-    """Passes texts on and counts their characters."""
+    """Passes texts on, long ones in parts (the library holds 256 at a time), and counts their characters."""
 
     def __init__(self, texts: Iterable[str]):
         self._texts, self.characters = texts, 0
@@ -110,7 +86,17 @@ class _Counted:
     def __iter__(self) -> Iterator[str]:
         for text in self._texts:
             self.characters += len(text)
-            yield text
+            yield from _parts(text)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """A text in parts of at most `PART` characters, cut at line ends where there are any."""
+    start = 0
+    while len(text) - start > PART:
+        stop = text.rfind("\n", start, start + PART) + 1 or start + PART
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
 
 
 def _special(config: TrainTokenizerConfig) -> list[AddedToken]:
@@ -190,13 +176,12 @@ def _unigram(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
     import sentencepiece
 
     file = io.BytesIO()
-    lines = (line for text in texts for line in text.splitlines() if line.strip())
-    first = next(lines, None)
-    if first is None:  # the library's own complaint would not name the mistake
+    lines = _spread((line for text in texts for line in text.splitlines() if line.strip()), config.sample)
+    if not lines:  # the library's own complaint would not name the mistake
         raise DataError("holds no text to train a tokeniser on", field="data")
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=itertools.chain([first], lines),
+            sentence_iterator=iter(lines),
             model_writer=file,
             model_type="unigram",
             vocab_size=config.vocab_size,
@@ -219,6 +204,20 @@ def _unigram(texts: Iterable[str], config: TrainTokenizerConfig) -> Tokenizer:
         raise _too_small(config, "a larger one") from None
     backend = sentencepiece_tokenizer(file.getvalue(), Path("the trained model")).backend
     return Tokenizer(backend, bos=config.bos, eos=config.eos, pad=config.eos, unk="<unk>", adds_bos=config.adds_bos)
+
+
+def _spread(lines: Iterable[str], most: int) -> list[str]:
+    """Lines of together at most `most` characters, every nth one: n doubles whenever there are too many."""
+    kept: list[str] = []
+    n, size = 1, 0
+    for number, line in enumerate(lines):
+        if number % n == 0:
+            kept.append(line)
+            size += len(line)
+        while size > most and len(kept) > 1:
+            del kept[1::2]
+            n, size = 2 * n, sum(map(len, kept))
+    return kept
 
 
 def _too_small(config: TrainTokenizerConfig, better: str) -> ConfigError:

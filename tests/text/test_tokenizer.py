@@ -1,5 +1,4 @@
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -8,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutaway.core.errors import ConfigError, DataError, TokenizerError
+from cutaway.text import train
 from cutaway.text.corpus import HARD, CorpusEncoder
 from cutaway.text.detokenize import Detokenizer
 from cutaway.text.gguf import tokenizer_from_gguf
 from cutaway.text.load import load_tokenizer
 from cutaway.text.sentencepiece_file import sentencepiece_tokenizer
-from cutaway.text.train import TrainTokenizerConfig, read_texts, train_tokenizer
+from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 
 TEXTS = [
     "The cat sat on the mat. The dog saw the cat and ran. " * 20,
@@ -125,13 +125,6 @@ def test_bad_files(tmp_path):
             load_tokenizer(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\xfa", b"a\0b"])
-def test_bad_texts(content, tmp_path):
-    (tmp_path / "t.txt").write_bytes(content)
-    with pytest.raises(DataError):
-        train_tokenizer(read_texts([tmp_path / "t.txt"]), TrainTokenizerConfig())
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text(kind):
     with pytest.raises(DataError):
@@ -161,23 +154,22 @@ def test_bad_gguf(metadata):
         tokenizer_from_gguf(metadata)
 
 
-def test_command_line(tmp_path):
-    from typer.testing import CliRunner
+def test_a_long_text_is_learned_in_parts(monkeypatch):
+    lines = "".join(TEXTS).replace("ran. ", "ran.\n").replace("。", "。\n")
+    assert list(train._parts(lines)) == [lines]
+    monkeypatch.setattr(train, "PART", 100)
+    parts = list(train._parts(lines))
+    assert "".join(parts) == lines
+    assert all(len(part) <= 100 and part.endswith("\n") for part in parts[:-1])
+    assert list(train._parts("a" * 250)) == ["a" * 100, "a" * 100, "a" * 50]
+    whole, lines = ("明月" * 99, ["明月" * 50, "明月" * 49])
+    config = TrainTokenizerConfig(vocab_size=300)
+    assert train_tokenizer([whole], config).backend.to_str() == train_tokenizer(lines, config).backend.to_str()
 
-    from cutaway.cli.main import app
 
-    (tmp_path / "t.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    out = str(tmp_path / "tok")
-
-    def call(*args: str) -> str:
-        result = CliRunner().invoke(app, ["tokenizer", *args], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    call("train", str(tmp_path / "t.txt"), "--out", out, "vocab_size=400")
-    ids = json.loads(call("encode", out, "the cat 明", "--json"))
-    assert json.loads(call("decode", out, *map(str, ids), "--json")) == "the cat 明"
-    found = json.loads(call("inspect", out, "the cat 明", "--json"))
-    assert [piece["id"] for piece in found["pieces"]] == ids
-    assert found["fit"]["round_trip"]
-    assert "round trip exact" in call("inspect", out, "the cat [bold]")
+def test_unigram_learns_from_lines_spread_over_the_texts():
+    lines = [f"{number:04}" for number in range(1000)]
+    kept = train._spread(iter(lines), 1000)
+    assert kept == lines[::4]
+    assert train._spread(iter(lines), 4000) == lines
+    assert train._spread(["a" * 99], 10) == ["a" * 99]
