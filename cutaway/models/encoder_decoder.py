@@ -1,0 +1,156 @@
+"""What every encoder-decoder family gives its callers: a memory of the source, hidden states of the target, logits, a cache.
+
+A family states where its parts lie under the checkpoint's own names, and computes `encoded` and `hidden`; the rest is the same
+for all.
+
+Shapes: B batch, S source positions, T target positions, D model width, H heads, K head width, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.nn.cache import KVCache
+from cutaway.nn.multi_head import Memory, MemoryKeys
+
+
+class MemoryCache:
+    """What a decoder that reads a memory keeps from step to step.
+
+    Args:
+        own: keys and values of the target so far; its `lengths` say how far each row is.
+
+    `memory` has those of the source, which each layer computes at the first step and no later step changes.
+    """
+
+    def __init__(self, own: KVCache):
+        self.own = own
+        self.memory: MemoryKeys = {}
+
+    def select(self, rows: list[int]) -> None:
+        """Row i becomes a copy of row `rows[i]`, source and target."""
+        self.own.select(rows)
+        self.memory = {layer: (k_BHSK[rows], v_BHSK[rows]) for layer, (k_BHSK, v_BHSK) in self.memory.items()}
+
+
+class EncoderDecoder(nn.Module, ABC):
+    """A model that reads a source and writes a target. Its configuration has `vocab_size`, `context`, `width`, `kv_heads`,
+    `kv_width`, `decoder_start_token_id` and `tie_word_embeddings`.
+
+    A family adds its modules under the checkpoint's names, calls `finish`, and draws its weights.
+    """
+
+    EMBEDDING: ClassVar[str]  # module paths; of the target's tokens
+    ENCODER_BLOCKS: ClassVar[str]
+    BLOCKS: ClassVar[str]
+    FINAL_NORM: ClassVar[str]
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+
+    def finish(self) -> None:
+        """Add the output head, and share what is shared."""
+        self.lm_head = nn.Linear(self.config.width, self.config.vocab_size, bias=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Share the embedding with the output head, where the configuration says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.embedding.weight
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The embedding of the target's tokens."""
+        return self.get_submodule(self.EMBEDDING)  # type: ignore[return-value]
+
+    @property
+    def source_embedding(self) -> nn.Embedding:
+        """The embedding of the source's tokens; the target's, unless a family has two."""
+        return self.embedding
+
+    @property
+    def encoder_blocks(self) -> nn.ModuleList:
+        """The encoder's layers, in order."""
+        return self.get_submodule(self.ENCODER_BLOCKS)  # type: ignore[return-value]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's layers, in order."""
+        return self.get_submodule(self.BLOCKS)  # type: ignore[return-value]
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm between the decoder's last block and the output head."""
+        return self.get_submodule(self.FINAL_NORM)
+
+    @property
+    def context(self) -> int:
+        """The most positions that the model was made for, in the source and in the target."""
+        return self.config.context
+
+    def new_cache(self, batch: int, capacity: int) -> MemoryCache:
+        """An empty cache in the model's number format, for `batch` rows of up to `capacity` target positions."""
+        c, weight = self.config, self.embedding.weight
+        return MemoryCache(
+            KVCache(len(self.blocks), batch, c.kv_heads, c.kv_width, capacity, weight.dtype, weight.device)
+        )
+
+    def encode(self, source_BS: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
+        """The memory that the decoder reads, B × S × D.
+
+        Args:
+            source_BS: token ids, with any padding on the right.
+            mask_BS: true where a token is real; by default all are. What stands at padding is of no meaning.
+        """
+        return self.encoded(source_BS, _keys_mask(source_BS, mask_BS))
+
+    def forward(
+        self,
+        target_BT: Tensor,
+        memory_BSD: Tensor,
+        *,
+        memory_mask_BS: Tensor | None = None,
+        cache: MemoryCache | None = None,
+    ) -> Tensor:
+        """Final hidden states of the target, B × T × D, after the last norm.
+
+        Args:
+            target_BT: token ids, beginning with the start token; padding on the right changes nothing before it.
+            memory_BSD: what `encode` gave for the same rows.
+            memory_mask_BS: true where the source is real; by default everywhere.
+            cache: what the steps before have kept; `target_BT` is added. The memory is read at the first step only.
+        """
+        T = target_BT.shape[1]
+        own, known = (cache.own, cache.memory) if cache is not None else (None, None)
+        positions_BT = own.positions(T) if own is not None else torch.arange(T, device=target_BT.device)[None]
+        mask = own.mask(T) if own is not None else None
+        memory = Memory(memory_BSD, _keys_mask(memory_BSD, memory_mask_BS), known)
+        x_BTD = self.hidden(target_BT, positions_BT, mask, memory, own)
+        if own is not None:
+            own.advance(T)
+        return self.final_norm(x_BTD)
+
+    @abstractmethod
+    def encoded(self, source_BS: Tensor, mask_B11S: Tensor) -> Tensor:
+        """The encoder with its last norm; what a family defines."""
+
+    @abstractmethod
+    def hidden(
+        self, target_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, memory: Memory, cache: KVCache | None
+    ) -> Tensor:
+        """The residual stream after the decoder's last block; what a family defines. `mask` is None (causal) or has a head
+        axis."""
+
+    def logits(self, h: Tensor) -> Tensor:
+        """The output head: … × D to … × V."""
+        return self.lm_head(h)
+
+
+def _keys_mask(keys_BS: Tensor, mask_BS: Tensor | None) -> Tensor:
+    """B × 1 × 1 × S: which keys every query sees; all, where no mask is given."""
+    if mask_BS is None:
+        mask_BS = torch.ones(keys_BS.shape[:2], dtype=torch.bool, device=keys_BS.device)
+    return mask_BS[:, None, None]
