@@ -162,7 +162,7 @@ def config_to_hf(config: GPT2Config) -> dict[str, Any]:
     return {"architectures": ["GPT2LMHeadModel"], **values, "activation_function": "gelu_new"}
 
 
-def from_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor] | None:
+def from_hf_tensors(name: str, tensor: Tensor, config: GPT2Config) -> tuple[str, Tensor] | None:
     """Our name and tensor for one of the checkpoint's; None for the stored causal masks. The original release has no prefix."""
     name = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
     if name.endswith((".attn.bias", ".attn.masked_bias")):
@@ -170,7 +170,7 @@ def from_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor] | None:
     return name, tensor.T if _TRANSPOSED.search(name) else tensor
 
 
-def to_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+def to_hf_tensors(name: str, tensor: Tensor, config: GPT2Config) -> tuple[str, Tensor]:
     """The checkpoint's name and tensor for one of ours."""
     return name, tensor.T if _TRANSPOSED.search(name) else tensor
 

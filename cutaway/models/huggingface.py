@@ -54,16 +54,17 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mod
     """The model of a folder, in `dtype` on `device`, ready to run."""
     values = read_config(folder)
     module = family(values["model_type"])
-    rename = getattr(module, "from_hf_tensors", lambda name, tensor: (name, tensor))
+    config = model_config(values)
+    rename = getattr(module, "from_hf_tensors", lambda name, tensor, config: (name, tensor))
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for file in weight_files(folder):
             for name, tensor in read_safetensors(file):
-                renamed = rename(name, tensor)
+                renamed = rename(name, tensor, config)
                 if renamed is not None:
                     yield renamed
 
-    return fill(module.build, model_config(values), tensors(), dtype, device, source=str(folder))
+    return fill(module.build, config, tensors(), dtype, device, source=str(folder))
 
 
 def fill(
@@ -153,8 +154,8 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
     """Write the model's files into a folder that exists; for callers that add files of their own."""
     config: Any = model.config
     module = family(config.model_type)
-    rename = getattr(module, "to_hf_tensors", lambda name, tensor: (name, tensor))
-    named = dict(rename(name, parameter.detach()) for name, parameter in model.named_parameters())
+    rename = getattr(module, "to_hf_tensors", lambda name, tensor, config: (name, tensor))
+    named = dict(rename(name, parameter.detach(), config) for name, parameter in model.named_parameters())
     state = {name: tensor.to("cpu").contiguous() for name, tensor in named.items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     values = module.config_to_hf(config)
