@@ -97,19 +97,26 @@ class Answer:
         }
 
 
-def ground(question: str, index: Index, history: Sequence[Mapping[str, str]] = (), k: int = PASSAGES) -> Grounding:
+def ground(
+    question: str,
+    index: Index,
+    history: Sequence[Mapping[str, str]] = (),
+    k: int = PASSAGES,
+    where: Mapping[str, str] | None = None,
+) -> Grounding:
     """Search, and put what was found before the question.
 
     Args:
         history: the conversation so far, without the question.
         k: passages in the prompt, at most.
+        where: which passages count, as in `Index.search`.
 
     Raises:
         RequestError: an empty question.
     """
     if not question.strip():
         raise RequestError("is empty", field="question")
-    hits = index.search(question, k)
+    hits = index.search(question, k, where=where)
     text, opening = best_sentences(question, [hit.text for hit in hits], index.embedder, SENTENCES)
     prompt = "\n".join(text) + f"\n\n{_INSTRUCTION}{question.strip()}"
     messages = [*(dict(message) for message in history), {"role": "user", "content": prompt}]

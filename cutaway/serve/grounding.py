@@ -3,7 +3,7 @@
 from typing import Any
 
 from cutaway.core.errors import RequestError
-from cutaway.retrieve.answer import PASSAGES, Grounding, conclude, ground, passage_json, sentence_json
+from cutaway.retrieve.answer import Grounding, conclude, ground, passage_json, sentence_json
 from cutaway.serve.protocol import Documents
 from cutaway.serve.service import Service
 
@@ -19,11 +19,11 @@ async def put_passages(service: Service, messages: list[dict[str, str]], wanted:
         raise RequestError("the server has no index", field="documents", hint="start it with --index FOLDER")
     if messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise RequestError("must end with a question of the user's", field="messages")
-    k = wanted.k if isinstance(wanted, Documents) else PASSAGES
+    asked = wanted if isinstance(wanted, Documents) else Documents()
 
     def search() -> Grounding:
         index.refresh()
-        return ground(messages[-1]["content"], index, messages[:-1], k)
+        return ground(messages[-1]["content"], index, messages[:-1], asked.k, asked.where)
 
     return await service.worker.call(search)
 

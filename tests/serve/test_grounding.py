@@ -101,3 +101,17 @@ def test_embeddings(client, minilm):
     assert floats.usage.prompt_tokens > 0
     with pytest.raises(openai.BadRequestError):
         client.embeddings.create(model=name, input=[])
+
+
+def test_where_says_which_passages_count(http):
+    def told(where):
+        body = {"model": "tiny", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 60}
+        return http.post("/v1/chat/completions", json={**body, "documents": {"where": where}})
+
+    assert told({"source": "samp"}).json()["cutaway"]["passages"][0]["source"] == "sampling.md"
+    assert told({"heading": "Temp"}).json()["cutaway"]["answered"] is True
+    nothing = told({"source": "else"}).json()["cutaway"]
+    assert (nothing["answered"], nothing["passages"]) == (False, [])
+    wrong = told({"author": "me"})
+    assert wrong.status_code == 400
+    assert "where" in wrong.text
