@@ -15,7 +15,7 @@ from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError, DataError, ResourceError
 from cutaway.data.media import Source, decoding, source_name
 
-LONGEST = 4 * 3600  # seconds; a few bytes of a compressed file can claim any length
+LONGEST, FASTEST = 4 * 3600, 1_000_000  # seconds, samples per second; a few bytes of a broken header can claim any
 
 
 class MelConfig(Config):
@@ -54,6 +54,8 @@ def read_audio(source: Source, rate: int) -> Tensor:
         have, frames = sound.samplerate, sound.frames
         if not frames:
             raise DataError("holds no samples", field="audio", value=name)
+        if have > FASTEST:
+            raise DataError(f"claims {have:,} samples per second", field="audio", value=name, hint="is it whole?")
         if frames > LONGEST * have:
             raise DataError(f"is longer than {LONGEST} seconds", field="audio", value=name, hint="cut it")
         blocks = sound.blocks(have * 60, dtype="float32", always_2d=True)  # all channels at once take much memory
@@ -84,16 +86,17 @@ def resample(samples_N: Tensor, have: int, want: int, zeros: int = 32, rolloff: 
     length = math.ceil(len(samples_N) * up / down)
     blocks = math.ceil(length / up)
     padded = functional.pad(samples_N, (half - 1, half + down))
-    taps = torch.arange(1 - half, half + 1)
-    phases = torch.arange(up) * down
-    times = ((phases % up).double() / up)[:, None] - taps
-    window = (math.pi / 2 * times * cutoff / zeros).cos().square() * (times.abs() * cutoff < zeros)
-    weights = (cutoff * torch.sinc(cutoff * times) * window).to(samples_N.dtype)
-    outputs = [
-        padded[start:].unfold(0, 2 * half, down)[:blocks] @ weights[phase]
-        for phase, start in enumerate((phases // up).tolist())
-    ]
-    return torch.stack(outputs, dim=1).flatten()[:length]
+    taps = torch.arange(1 - half, half + 1, dtype=torch.float64)
+
+    def phase(number: int) -> Tensor:
+        """Every output sample whose place in its block is `number`."""
+        start, rest = divmod(number * down, up)
+        time = cutoff * (rest / up - taps)  # in zero crossings
+        window = (math.pi / 2 * time / zeros).cos().square() * (time.abs() < zeros)
+        weights = (cutoff * torch.sinc(time) * window).to(samples_N.dtype)
+        return padded[start:].unfold(0, 2 * half, down)[:blocks] @ weights
+
+    return torch.stack([phase(number) for number in range(min(up, length))], dim=1).flatten()[:length]
 
 
 def chunks(samples_N: Tensor, config: MelConfig) -> Tensor:

@@ -89,9 +89,10 @@ def test_resampling_gives_the_length_of_the_same_time(have, want, length):
         (b"not a sound at all", "does not decode"),
         (encoded(tone(440, 8000), kind="FLAC")[:1500], "(is truncated|does not decode)"),
         (encoded(torch.zeros(0)), "holds no samples"),
+        (encoded(torch.ones(9), rate=1_000_001), "claims 1,000,001 samples per second"),
         (encoded([0.0, math.nan], subtype="FLOAT"), "not finite"),
     ],
-    ids=["empty", "text", "cut flac", "no samples", "nan"],
+    ids=["empty", "text", "cut flac", "no samples", "rate", "nan"],
 )
 def test_broken_files(content, message, tmp_path):
     path = tmp_path / "broken.wav"
