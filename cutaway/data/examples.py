@@ -33,6 +33,7 @@ class Skipped:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, why: str, where: str) -> None:
+        """Count one record that stood at `where`."""
         self.counts[why] = self.counts.get(why, 0) + 1
         self.first.setdefault(why, where)
 
@@ -69,6 +70,9 @@ def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped
     """Make an example fit: at most seq_len + 1 tokens, so that seq_len of them have a target.
 
     `window` cuts it into consecutive parts that share one token, so that every token but the first is still predicted once.
+
+    Raises:
+        DataError: it does not fit, and `over_long` is `error`.
     """
     most = seq_len + 1
     if len(example.ids) <= most:

@@ -27,7 +27,11 @@ class Record:
 
 
 def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The data files behind paths, folders (searched through) and patterns, sorted."""
+    """The data files behind paths, folders (searched through) and patterns, sorted.
+
+    Raises:
+        DataError: nothing is there, or a folder holds no data file.
+    """
     found: list[Path] = []
     for given in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(given).expanduser()

@@ -190,7 +190,11 @@ def _marked(text: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what is no conversation, naming the message and the field."""
+    """Refuse what is no conversation.
+
+    Raises:
+        RequestError: names the message and the field (`messages.2.role`).
+    """
     if not messages:
         raise RequestError("must hold at least one message", field="messages")
     for i, message in enumerate(messages):

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, decoders, models
 from cutaway.core.errors import TokenizerError
 from cutaway.text.sentencepiece_file import CONTROL, UNKNOWN, USER_DEFINED, bpe_from_scores
 from cutaway.text.splitting import splitter
-from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.tokenizer import Tokenizer, as_template
 
 _PREFIX = "tokenizer.ggml."
 # llama.cpp's defaults by pre-tokeniser: texts that begin with BOS when the file does not say; vocabularies that hold words which
@@ -27,16 +27,17 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         TokenizerError: the vocabulary is missing, of another kind, split in an unknown way, or does not fit together.
     """
     kind = metadata.get(_PREFIX + "model")
-    tokens = metadata.get(_PREFIX + "tokens")
+    tokens = _list(metadata, "tokens", str)
     if not tokens:
         raise TokenizerError("the GGUF file holds no vocabulary", field=_PREFIX + "tokens")
-    types = metadata.get(_PREFIX + "token_type") or [1] * len(tokens)
-    if len(types) != len(tokens):
-        raise TokenizerError(f"{len(types)} types for {len(tokens)} tokens", field=_PREFIX + "token_type")
+    types = _list(metadata, "token_type", int) or [1] * len(tokens)
+    scores = _list(metadata, "scores", float) or [-float(n) for n in range(len(tokens))]
+    for name, values in (("token_type", types), ("scores", scores)):
+        if len(values) != len(tokens):
+            raise TokenizerError(f"{len(values)} for {len(tokens)} tokens", field=_PREFIX + name)
     if kind == "gpt2":
         backend = _byte_level(metadata, tokens, types)
     elif kind == "llama":
-        scores = metadata.get(_PREFIX + "scores") or [-float(n) for n in range(len(tokens))]
         prefix = bool(metadata.get(_PREFIX + "add_space_prefix", True))
         backend = bpe_from_scores(tokens, scores, types, prefix=prefix)
     else:
@@ -46,7 +47,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         id = metadata.get(f"{_PREFIX}{role}_token_id")
         if id is None:
             return None
-        if not 0 <= id < len(tokens):
+        if not isinstance(id, int) or not 0 <= id < len(tokens):
             raise TokenizerError(f"is not among {len(tokens)} tokens", field=f"{_PREFIX}{role}_token_id", value=id)
         return tokens[id]
 
@@ -58,16 +59,24 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         eos=token("eos"),
         pad=token("padding"),
         unk=token("unknown"),
-        chat_template=metadata.get("tokenizer.chat_template"),
+        chat_template=as_template(metadata.get("tokenizer.chat_template")),
         adds_bos=bos is not None and bool(metadata.get(_PREFIX + "add_bos_token", begins)),
     )
+
+
+def _list(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
+    """A list of the metadata, whose items are all of a kind; empty where there is none."""
+    values = metadata.get(_PREFIX + name)
+    if values is not None and not (isinstance(values, list) and all(isinstance(value, kind) for value in values)):
+        raise TokenizerError(f"must be a list of {kind.__name__}", field=_PREFIX + name, value=values)
+    return values or []
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> tokenizers.Tokenizer:
     name = str(metadata.get(_PREFIX + "pre", "default"))
     splitting = splitter(name, field=_PREFIX + "pre")
     vocabulary = {token: id for id, token in enumerate(tokens)}
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.get(_PREFIX + "merges") or []]
+    merges = [tuple(merge.split(" ", 1)) for merge in _list(metadata, "merges", str)]
     try:
         backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
     except Exception as err:  # the library raises bare exceptions

@@ -9,7 +9,7 @@ import tokenizers
 from cutaway.core.errors import TokenizerError
 from cutaway.text.sentencepiece_file import read_sentencepiece
 from cutaway.text.tiktoken_file import read_tiktoken
-from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.tokenizer import Tokenizer, as_template
 
 
 def load_tokenizer(path: Path, *, pattern: str = "gpt2") -> Tokenizer:
@@ -54,9 +54,7 @@ def _load_folder(folder: Path) -> Tokenizer:
     return Tokenizer(
         backend,
         **present,
-        chat_template=template.read_text(encoding="utf-8")
-        if template.is_file()
-        else _template(config.get("chat_template")),
+        chat_template=_read_text(template) if template.is_file() else as_template(config.get("chat_template")),
         adds_bos=bool(present.get("bos"))
         and config.get("add_bos_token", _adds_bos(backend, present.get("bos"))) is True,
     )
@@ -73,22 +71,23 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise TokenizerError(f"cannot be read: {err}", field="tokenizer", value=str(path)) from None
+        value = json.loads(_read_text(path))
+    except ValueError as err:
+        raise TokenizerError(f"is not JSON: {err}", field="tokenizer", value=str(path)) from None
     return value if isinstance(value, dict) else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise TokenizerError(f"cannot be read: {err}", field="tokenizer", value=str(path)) from None
 
 
 def _token(value: Any) -> str | None:
     """A special token is written as a string or as an object with its content."""
-    return value.get("content") if isinstance(value, dict) else value
-
-
-def _template(value: Any) -> str | None:
-    """One template, or a list of named ones of which `default` counts."""
-    if isinstance(value, list):
-        return next((item["template"] for item in value if item.get("name") == "default"), None)
-    return value
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
 
 
 def _adds_bos(backend: tokenizers.Tokenizer, bos: str | None) -> bool:

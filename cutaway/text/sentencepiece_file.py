@@ -18,12 +18,16 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def read_sentencepiece(path: Path) -> Tokenizer:
-    """Read a `.model` file."""
+    """Read a `.model` file; errors as `sentencepiece_tokenizer`."""
     return sentencepiece_tokenizer(path.read_bytes(), path)
 
 
 def sentencepiece_tokenizer(data: bytes, path: Path) -> Tokenizer:
-    """The tokeniser in the bytes of a `.model` file; `path` is for the errors."""
+    """The tokeniser in the bytes of a `.model` file; `path` is for the errors.
+
+    Raises:
+        TokenizerError: the bytes are no model, or one of another kind than Unigram and BPE.
+    """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2 as protocol
 

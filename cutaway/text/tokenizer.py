@@ -79,18 +79,22 @@ class Tokenizer:
 
     @property
     def bos_id(self) -> int | None:
+        """The id of the token that begins a text; None where there is none."""
         return self._id("bos")
 
     @property
     def eos_id(self) -> int | None:
+        """The id of the token that ends a text; None where there is none."""
         return self._id("eos")
 
     @property
     def pad_id(self) -> int | None:
+        """The id of the token that fills rows up; None where there is none."""
         return self._id("pad")
 
     @property
     def unk_id(self) -> int | None:
+        """The id of the token that stands for what the vocabulary lacks; None where there is none."""
         return self._id("unk")
 
     def encode(self, text: str, special: bool = False) -> list[int]:
@@ -135,7 +139,11 @@ class Tokenizer:
         return self.token_bytes(id).decode("utf-8", "replace")
 
     def token_bytes(self, id: int) -> bytes:
-        """What a token stands for, byte for byte (a space before a word included)."""
+        """What a token stands for, byte for byte (a space before a word included).
+
+        Raises:
+            TokenizerError: there is no such token.
+        """
         token = self.backend.id_to_token(id)
         if token is None:
             raise TokenizerError("no such token", field="id", value=id, hint=f"0 to {self.vocab_size - 1}")
@@ -155,7 +163,11 @@ class Tokenizer:
         return isinstance(self.backend.decoder, decoders.ByteLevel)
 
     def encode_bytes(self, data: bytes) -> list[int]:
-        """Ids whose `token_bytes` join to `data`, for any bytes: text is encoded as text, what is no UTF-8 byte by byte."""
+        """Ids whose `token_bytes` join to `data`, for any bytes: text is encoded as text, what is no UTF-8 byte by byte.
+
+        Raises:
+            TokenizerError: the tokeniser is not byte-level, or lacks a token for a byte.
+        """
         if not self.is_byte_level:
             raise TokenizerError("only a byte-level tokeniser encodes arbitrary bytes", field="kind")
         ids: list[int] = []
@@ -214,6 +226,20 @@ class Tokenizer:
     @functools.cached_property
     def _vocabulary(self) -> dict[str, int]:
         return self.backend.get_vocab(with_added_tokens=True)
+
+
+def as_template(value: Any) -> str | None:
+    """The chat template in a model's files: one, or a list of named ones of which `default` counts.
+
+    Raises:
+        TokenizerError: it is neither.
+    """
+    if isinstance(value, list):
+        named = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
+        value = named[0].get("template") if named else None
+    if value is not None and not isinstance(value, str):
+        raise TokenizerError("must be text", field="chat_template", value=value)
+    return value
 
 
 def _utf8_runs(data: bytes) -> Iterable[tuple[str, bytes]]:
