@@ -47,7 +47,7 @@ class T5Config(Config):
     relative_attention_max_distance: int = Field(128, gt=0)
     layer_norm_epsilon: float = 1e-6
     feed_forward_proj: Literal["relu", "gated-gelu"] = "relu"
-    dropout_rate: float = Field(0.0, ge=0, lt=1, description="in training")
+    dropout_rate: float = Field(0.1, ge=0, lt=1, description="in training")
     initializer_factor: float = Field(1.0, gt=0, description="what the original standard deviations are multiplied by")
     tie_word_embeddings: bool = Field(True, description="the head shares the embedding and its input is scaled by 1/√D")
     pad_token_id: int = 0
