@@ -215,7 +215,7 @@ class CLIP(nn.Module):
         return self.logits(self.encode_image(pixels_BCHW), self.encode_text(ids_BT, mask_BT))
 
 
-def from_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor] | None:
+def from_hf_tensors(name: str, tensor: Tensor, config: CLIPConfig) -> tuple[str, Tensor] | None:
     """Our name and tensor for one of the checkpoint's; None for the position numbers that older ones store."""
     return None if name.endswith(".position_ids") else (name, tensor)
 

@@ -3,7 +3,7 @@
 Modules are named like the Hugging Face checkpoint's tensors. Its pooler is not read: the class token's last hidden state serves
 classification, as in the paper.
 
-B batch, C channels, T positions (the class token, then the patches), D model width, H heads, K head width, N classes. In pixels,
+B batch, C channels, T positions (the class token, then the patches), D model width, H heads, K head width, L labels. In pixels,
 H × W is the height and width of an image.
 """
 
@@ -38,8 +38,7 @@ class ViTConfig(Config):
     qkv_bias: bool = True
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
-    num_labels: int = Field(0, ge=0, description="classes that the head tells apart; 0: no head")
-    id2label: dict[int, str] | None = Field(None, description="their names")
+    labels: tuple[str, ...] = Field((), description="classes that the head tells apart; none: no head")
     attention: str = Field("sdpa", description="backend: sdpa, reference or tiled")
 
     @model_validator(mode="after")
@@ -50,8 +49,6 @@ class ViTConfig(Config):
             )
         if count_patches(self.image_size, self.patch_size) < 1:
             raise ValueError(f"patch_size {self.patch_size} is larger than image_size {self.image_size}")
-        if self.id2label is not None and len(self.id2label) != self.num_labels:
-            raise ValueError(f"id2label names {len(self.id2label)} classes and num_labels is {self.num_labels}")
         return self
 
 
@@ -114,14 +111,14 @@ class Trunk(nn.Module):
 
 
 class ViT(nn.Module):
-    """A vision transformer with random weights, and a classifier if there are `num_labels`."""
+    """A vision transformer with random weights, and a classifier if there are `labels`."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
         self.vit = Trunk(config)
-        if config.num_labels:
-            self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        if config.labels:
+            self.classifier = nn.Linear(config.hidden_size, len(config.labels))
         initialise(self, config.initializer_range)
 
     def tie(self) -> None:
@@ -151,36 +148,36 @@ class ViT(nn.Module):
             x_BTD = block(x_BTD)
         return self.vit.layernorm(x_BTD)
 
-    def classify(self, h_BTD: Tensor) -> Tensor:
-        """Unnormalised scores of the classes, B × N, from `forward`'s hidden states."""
+    def label_logits(self, h_BTD: Tensor) -> Tensor:
+        """Scores of every label, B × L, from the class token."""
         return self.classifier(h_BTD[:, 0])
 
 
 def config_from_hf(values: dict[str, Any]) -> ViTConfig:
     """Read the `config.json` of a Hugging Face folder. Labels count only where a head was saved: every folder names some."""
     check_activation(values, "hidden_act")
-    known = {
-        name: values[name]
-        for name in ViTConfig.model_fields
-        if values.get(name) is not None and name not in ("attention", "num_labels", "id2label")
-    }
+    own = ViTConfig.model_fields.keys() - {"attention", "labels"}
+    known = {name: values[name] for name in own if values.get(name) is not None}
     if "ViTForImageClassification" in (values.get("architectures") or ()):
-        labels = values.get("id2label") or {id: f"LABEL_{id}" for id in range(2)}  # two, unnamed, are not written
-        known |= {"num_labels": len(labels), "id2label": labels}
+        names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # two, unnamed, are not written
+        known["labels"] = tuple(str(names[key]) for key in sorted(names, key=int))
     return ViTConfig.model_validate(known)
 
 
 def config_to_hf(config: ViTConfig) -> dict[str, Any]:
     """The `config.json` that transformers reads."""
-    values = config.model_dump(exclude={"attention", "num_labels", "id2label"})
-    if not config.num_labels:
+    values = config.model_dump(exclude={"attention", "labels"})
+    if not config.labels:
         return {"architectures": ["ViTModel"], **values}
-    labels = config.id2label or {id: f"LABEL_{id}" for id in range(config.num_labels)}
-    named = {"id2label": labels, "label2id": {name: id for id, name in labels.items()}}
-    return {"architectures": ["ViTForImageClassification"], **values, **named}
+    return {
+        "architectures": ["ViTForImageClassification"],
+        **values,
+        "id2label": {str(index): label for index, label in enumerate(config.labels)},
+        "label2id": {label: index for index, label in enumerate(config.labels)},
+    }
 
 
-def from_hf_tensors(name: str, tensor: Tensor) -> tuple[str, Tensor] | None:
+def from_hf_tensors(name: str, tensor: Tensor, config: ViTConfig) -> tuple[str, Tensor] | None:
     """Our name and tensor for one of the checkpoint's; None for the pooler. A checkpoint without a head has no prefix."""
     name = name if name.startswith(("vit.", "classifier.")) else f"vit.{name}"
     return None if name.startswith("vit.pooler.") else (name, tensor)
