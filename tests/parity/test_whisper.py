@@ -1,0 +1,180 @@
+"""Whisper's memory, logits and greedy generation, ours and transformers'."""
+
+import pytest
+import torch
+from transformers import GenerationMixin, WhisperConfig, WhisperForConditionalGeneration
+
+from cutaway.core.errors import CheckpointError, ContextLengthError, CutawayError, DataError
+from cutaway.data.audio import MelConfig, chunks, log_mel, read_audio
+from cutaway.models.families import make_model
+from cutaway.models.huggingface import load_model, model_config, save_model
+
+SHAPE = dict(
+    vocab_size=61,
+    num_mel_bins=7,
+    d_model=24,
+    encoder_layers=2,
+    encoder_attention_heads=3,
+    encoder_ffn_dim=30,
+    decoder_layers=2,
+    decoder_attention_heads=3,
+    decoder_ffn_dim=34,
+    max_source_positions=19,
+    max_target_positions=31,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=2,
+    decoder_start_token_id=3,
+)
+CASES = {
+    "plain": {},
+    "unlike stacks": dict(encoder_layers=1, decoder_layers=3, encoder_attention_heads=2, decoder_attention_heads=6),
+    "one head, relu": dict(encoder_attention_heads=1, decoder_attention_heads=1, activation_function="relu"),
+    "untied": dict(tie_word_embeddings=False),
+}
+CLOSE = dict(atol=1e-5, rtol=1e-4)
+
+
+def whisper(case):
+    return "WhisperForConditionalGeneration", WhisperConfig(
+        **{**SHAPE, **CASES[case]}, suppress_tokens=None, begin_suppress_tokens=None
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_memory_and_logits_equal_and_come_back_equal(case, both, tmp_path):
+    ours, theirs = both(*whisper(case))
+    mel, target = torch.randn(3, 7, 38), torch.randint(61, (3, 13))
+    expected = theirs(input_features=mel, decoder_input_ids=target)
+    memory = ours.encode(mel)
+    torch.testing.assert_close(memory, expected.encoder_last_hidden_state, **CLOSE)
+    torch.testing.assert_close(ours.logits(ours(target, memory)), expected.logits, **CLOSE)
+
+    save_model(ours, None, tmp_path / "saved")
+    again = WhisperForConditionalGeneration.from_pretrained(tmp_path / "saved").eval()
+    back = again(input_features=mel, decoder_input_ids=target).logits
+    torch.testing.assert_close(back, expected.logits, **CLOSE)
+    reloaded = load_model(tmp_path / "saved", torch.float32, torch.device("cpu"))
+    assert reloaded.config == ours.config
+    assert all(map(torch.equal, ours.parameters(), reloaded.parameters()))
+
+
+@torch.no_grad()
+def test_a_checkpoint_without_a_head(both, tmp_path):
+    ours, theirs = both(*whisper("plain"))
+    theirs.model.save_pretrained(tmp_path / "trunk")
+    trunk = load_model(tmp_path / "trunk", torch.float32, torch.device("cpu"))
+    mel, target = torch.randn(1, 7, 38), torch.randint(61, (1, 5))
+    assert torch.equal(trunk(target, trunk.encode(mel)), ours(target, ours.encode(mel)))
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_greedy_generation_token_for_token(case, both):
+    ours, theirs = both(*whisper(case))
+    mel = torch.randn(4, 7, 38)
+    expected = GenerationMixin.generate(theirs, mel, max_new_tokens=25, do_sample=False)  # without Whisper's own loop
+    memory, cache = ours.encode(mel), ours.new_cache(4, 25)
+    ids = torch.full((4, 1), ours.config.decoder_start_token_id)
+    while ids.shape[1] < expected.shape[1]:
+        new = ours.logits(ours(ids[:, -1:], memory, cache=cache)).argmax(-1)
+        ended = (ids == ours.config.eos_token_id).any(1, keepdim=True)
+        ids = torch.cat((ids, new.masked_fill(ended, ours.config.pad_token_id)), dim=1)
+    assert ids.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("case", ["plain", "unlike stacks"])
+@torch.no_grad()
+def test_cached_equals_uncached(case, both):
+    ours, _ = both(*whisper(case))
+    target, memory = torch.randint(61, (3, 14)), ours.encode(torch.randn(3, 7, 38))
+    whole = ours(target, memory)
+    cache = ours.new_cache(3, 14)
+    pieces = [ours(part, memory, cache=cache) for part in target.split([5, 1, 1, 4, 3], dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, **CLOSE)
+
+
+@torch.no_grad()
+def test_silence_that_is_masked_is_not_heard(both):
+    """What the mask hides changes nothing beyond the convolutions' reach, a position or two."""
+    ours, _ = both(*whisper("plain"))
+    mel, target = torch.randn(2, 7, 31), torch.randint(61, (2, 5))
+    sound = torch.arange(16) < torch.tensor([[16], [10]])
+    quiet = mel.clone()
+    quiet[1, :, 24:] += 5
+    expected = ours(target, ours.encode(mel, mask_BS=sound), memory_mask_BS=sound)
+    found = ours(target, ours.encode(quiet, mask_BS=sound), memory_mask_BS=sound)
+    torch.testing.assert_close(found, expected, **CLOSE)
+    assert not torch.allclose(ours(target, ours.encode(quiet)), ours(target, ours.encode(mel)), atol=1e-2)
+
+
+@torch.no_grad()
+def test_backends_agree(both):
+    ours, _ = both(*whisper("plain"))
+    mel, target = torch.randn(2, 7, 38), torch.randint(61, (2, 11))
+    expected = ours(target, ours.encode(mel))
+    for backend in ("reference", "tiled"):
+        for module in ours.modules():
+            if hasattr(module, "backend"):
+                module.backend = backend
+        torch.testing.assert_close(ours(target, ours.encode(mel)), expected, **CLOSE)
+
+
+def test_a_fresh_model_has_the_positions_of_transformers_and_leaves_them_alone():
+    theirs = WhisperForConditionalGeneration(whisper("plain")[1])
+    ours = make_model({"model_type": "whisper", **SHAPE})
+    positions = ours.model.encoder.embed_positions.weight
+    torch.testing.assert_close(positions, theirs.model.encoder.embed_positions.weight)
+    ours.logits(ours(torch.tensor([[3, 5]]), ours.encode(torch.randn(1, 7, 20)))).logsumexp(-1).sum().backward()
+    assert [name for name, weight in ours.named_parameters() if weight.grad is None] == [
+        "model.encoder.embed_positions.weight"
+    ]
+
+
+def test_a_small_model_learns_spoken_digits(data):
+    """Sound files to tokens, end to end: a few recordings of two speakers, one token for each digit."""
+    config = MelConfig(chunk_length=0.64)
+    files = [file for digit in range(4) for file in sorted((data / "fsdd_small").glob(f"{digit}_*_0.wav"))[:2]]
+    sounds = [chunks(read_audio(file, config.sampling_rate), config)[:1] for file in files]
+    mel = log_mel(torch.cat(sounds), config)
+    digits = torch.tensor([int(file.name[0]) for file in files])
+    torch.manual_seed(0)
+    shape = {**SHAPE, "num_mel_bins": 80, "max_source_positions": 32, "vocab_size": 12}
+    model = make_model({"model_type": "whisper", **shape})
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    start = torch.full((len(files), 1), 3)
+    for _ in range(60):
+        logits = model.logits(model(start, model.encode(mel)))[:, 0]
+        loss = torch.nn.functional.cross_entropy(logits, digits)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+    assert logits.argmax(-1).tolist() == digits.tolist()
+
+
+def test_bad_sounds(both):
+    ours, _ = both(*whisper("plain"))
+    with pytest.raises(DataError, match=r"audio=8: wrong number of mel bands \(7\)"):
+        ours.encode(torch.zeros(1, 8, 38))
+    with pytest.raises(ContextLengthError, match=r"audio=39: too many frames \(at most 38; cut the sound\)"):
+        ours.encode(torch.zeros(1, 7, 39))
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (dict(decoder_attention_heads=5), "d_model 24 is not a multiple of decoder_attention_heads 5"),
+        (dict(eos_token_id=61), "eos_token_id 61 is outside the vocabulary of 61"),
+        (dict(d_model=3), "d_model"),
+    ],
+)
+def test_shapes_that_cannot_be(over, message):
+    with pytest.raises(CutawayError, match=message):
+        make_model({"model_type": "whisper", **SHAPE, **over})
+
+
+def test_an_activation_that_is_not_here():
+    with pytest.raises(CheckpointError, match="activation_function='mish': unsupported"):
+        model_config({"model_type": "whisper", "activation_function": "mish"})
