@@ -1,6 +1,6 @@
 """Writing a target for each source with an encoder-decoder: greedy, or by beam search. Nothing here is about languages.
 
-Shapes: B sources, W beams, S source positions, V vocabulary.
+Shapes: B sources, W beams, S source positions, T target positions, D model width, V vocabulary.
 """
 
 from collections.abc import Collection, Sequence
@@ -42,21 +42,41 @@ def translate(
     _check(model, sources, max_tokens)
     if not sources:
         return []
-    W, device = beam.width, model.embedding.weight.device
-    source_BS, real_BS = (x.to(device) for x in pad(sources))
-    memory = model.encode(source_BS, mask_BS=real_BS).repeat_interleave(W, 0)
-    real = real_BS.repeat_interleave(W, 0)
-    cache = model.new_cache(len(memory), max_tokens)
+    source_BS, real_BS = (x.to(model.embedding.weight.device) for x in pad(sources))
+    memory_BSD = model.encode(source_BS, mask_BS=real_BS)
+    return write(model, memory_BSD, real_BS, beam, end_ids, [start_id], max_tokens)
 
-    def write(tokens: Tensor) -> Tensor:
-        h = model(tokens.to(device)[:, None], memory, memory_mask_BS=real, cache=cache)
+
+@torch.inference_mode()
+def write(
+    model: EncoderDecoder,
+    memory_BSD: Tensor,
+    memory_mask_BS: Tensor | None,
+    beam: Beam,
+    end_ids: Collection[int],
+    start_ids: Sequence[int],
+    max_tokens: int,
+) -> list[list[Hypothesis]]:
+    """The best targets for every memory, whatever was encoded; the arguments and the result are those of `translate`.
+
+    Args:
+        memory_mask_BS: true where the memory is real; None: everywhere.
+        start_ids: what every target begins with, at least one token.
+    """
+    W, device = beam.width, memory_BSD.device
+    memory = memory_BSD.repeat_interleave(W, 0)
+    real = None if memory_mask_BS is None else memory_mask_BS.repeat_interleave(W, 0)
+    cache = model.new_cache(len(memory), len(start_ids) + max_tokens - 1)
+
+    def following(tokens_BT: Tensor) -> Tensor:
+        h = model(tokens_BT.to(device), memory, memory_mask_BS=real, cache=cache)
         return model.logits(h[:, -1]).float().log_softmax(-1)
 
     def step(tokens: Tensor, rows: Tensor) -> Tensor:
         cache.own.select(rows.tolist())  # beams move among rows of one source, whose memory is the same
-        return write(tokens)
+        return following(tokens[:, None])
 
-    first_BV = write(torch.full((len(memory),), start_id))[::W]
+    first_BV = following(torch.tensor([list(start_ids)] * len(memory)))[::W]
     return beam_search(first_BV, step, beam, end_ids, max_tokens)
 
 

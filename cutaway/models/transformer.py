@@ -1,9 +1,9 @@
 """The original Transformer (Vaswani et al. 2017): an encoder-decoder over tokens.
 
-The paper's is the default: sinusoidal positions, the norm after each sub-layer, ReLU, one embedding for source, target and output
-head, multiplied by √D where it is read. Learned positions (Gehring et al. 2017), the norm before each sub-layer with one more at
-the end of each stack (Baevski & Auli 2019), and GELU are values of the configuration. Dropout is the paper's: on the sums of
-embeddings and positions, and on what each sub-layer gives.
+The paper's is the default: sinusoidal positions, the norm after each sub-layer, ReLU, one embedding for source, target and
+output head, multiplied by √D where it is read. Learned positions (Gehring et al. 2017), the norm before each sub-layer with one
+more at the end of each stack (Baevski & Auli 2019), and other activations are values of the configuration. Dropout is the
+paper's: on the sums of embeddings and positions, and on what each sub-layer gives.
 
 No other library's checkpoint has this shape, so `config.json` and the tensors' names are ours: the fields of `TransformerConfig`,
 and the names of the modules below.
@@ -17,10 +17,10 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.nn.activation import ACTIVATIONS, ActivationName
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import CrossAttention, Memory, SelfAttention
 from cutaway.nn.positions import sinusoidal
@@ -47,7 +47,7 @@ class TransformerConfig(Config):
     norm: Literal["post", "pre"] = Field(
         "post", description="normalise after each sub-layer, as the paper, or before it"
     )
-    hidden_act: Literal["relu", "gelu"] = "relu"
+    hidden_act: ActivationName = "relu"
     layer_norm_eps: float = 1e-5
     dropout: float = Field(0.1, ge=0, lt=1, description="in training")
     tie_word_embeddings: bool = Field(True, description="the output head shares the target's embedding")
@@ -94,7 +94,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.hidden_size, config.intermediate_size)
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.activation = functional.relu if config.hidden_act == "relu" else functional.gelu
+        self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))

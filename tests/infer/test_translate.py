@@ -5,7 +5,7 @@ import torch
 
 from cutaway.core.errors import ContextLengthError, RequestError
 from cutaway.decode.beam import Beam, beam_search
-from cutaway.infer.translate import pad, translate
+from cutaway.infer.translate import pad, translate, write
 from cutaway.models.families import make_model
 
 V, START, ENDS = 19, 1, {2, 6, 11, 14}
@@ -78,6 +78,15 @@ def test_width_one_is_greedy(model):
         while len(ids) < 13 and ids[-1] not in ENDS:
             ids.append(int(model.logits(model(torch.tensor([ids]), memory))[0, -1].argmax()))
         assert translate(model, [source], Beam(width=1), ENDS, START, 12)[0][0].ids == ids[1:]
+
+
+@torch.no_grad()
+def test_a_target_may_begin_with_several_tokens(model):
+    """Forced as the first token of a search, or given as the beginning: the rest is the same."""
+    memory = model.encode(torch.tensor(SOURCES[:1]))
+    whole = translate(model, SOURCES[:1], Beam(width=1), ENDS, START, 12)[0][0].ids
+    rest = write(model, memory, None, Beam(width=1), ENDS, [START, *whole[:2]], 10)[0][0].ids
+    assert [*whole[:2], *rest] == whole
 
 
 def test_sources_are_padded_on_the_right():
