@@ -29,7 +29,7 @@ def main(
     if json:
         typer.echo(dumps(report, ensure_ascii=False))
         return
-    loss = report["held_out_loss"]
-    typer.echo(f"{report['parameters']:,} parameters, {report['steps']} steps, {report['tokens']:,} tokens")
-    typer.echo(f"held-out loss {loss['before']:.4f} → {loss['after']:.4f} nats per token (step {loss['step']})")
+    loss = report["held_out_loss"]["held_out"]
+    typer.echo(f"{report['parameters']['all']:,} parameters, {report['steps']} steps, {report['tokens']:,} tokens")
+    typer.echo(f"held-out loss {loss['before']:.4f} → {loss['after']:.4f} nats per token (step {report['best_step']})")
     typer.echo(f'next: cutaway generate {resolved.out / "model"} "…"')

@@ -1,6 +1,8 @@
 """A batch: what the model reads and what it should say. B rows, T positions."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,7 +11,35 @@ from cutaway.loss.language_modelling import IGNORED
 
 
 @dataclass(frozen=True)
-class Batch:
+class Rows(ABC):
+    """Base of every batch: tensors whose first axis is the row."""
+
+    def to(self, device: torch.device) -> Self:
+        """The batch on a device."""
+        return type(self)(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Some of the rows."""
+        return type(self)(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Positions per row."""
+
+    @property
+    def n_positions(self) -> int:
+        """Positions in all, padding included."""
+        return len(getattr(self, fields(self)[0].name)) * self.length
+
+    @property
+    @abstractmethod
+    def n_tokens(self) -> int:
+        """Tokens to read, padding left out."""
+
+
+@dataclass(frozen=True)
+class Batch(Rows):
     """Rows of tokens; several documents may share a row.
 
     Args:
@@ -29,10 +59,12 @@ class Batch:
         """Supervised tokens."""
         return int((self.targets_BT != IGNORED).sum())
 
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return Batch(*(getattr(self, item.name).to(device) for item in fields(self)))
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.ids_BT.shape[1]
 
-    def rows(self, start: int, stop: int) -> "Batch":
-        """Some of the rows."""
-        return Batch(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+    @property
+    def n_tokens(self) -> int:
+        """Tokens to read, padding left out."""
+        return int((self.segments_BT != 0).sum())

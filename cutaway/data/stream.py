@@ -2,12 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
-from cutaway.data.batch import Batch
+from cutaway.data.batch import Batch, Rows
 from cutaway.data.pack import collate, pack
 from cutaway.data.store import Store
+
+
+class Stream(Protocol):
+    """An endless iterator of batches that can say where it stands and go back there."""
+
+    @property
+    def batches_per_epoch(self) -> int: ...
+    def __next__(self) -> Rows: ...
+    def __iter__(self) -> Iterator[Rows]: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 class BatchStream:

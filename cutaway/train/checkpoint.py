@@ -23,7 +23,7 @@ from cutaway.adapt.peft_files import load_adapter, write_adapter
 from cutaway.core.errors import CheckpointError
 from cutaway.core.files import new_folder
 from cutaway.core.seeds import random_state, restore_random_state
-from cutaway.data.stream import BatchStream
+from cutaway.data.stream import Stream
 from cutaway.models.huggingface import load_model, write_model
 from cutaway.text.tokenizer import Tokenizer
 
@@ -101,7 +101,7 @@ def save_checkpoint(
     files: WeightFiles,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    stream: BatchStream,
+    stream: Stream,
     standing: Standing,
 ) -> None:
     """Write all that an uninterrupted run would have in memory.
@@ -118,7 +118,7 @@ def save_checkpoint(
         (training / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
-def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stream: BatchStream) -> Standing:
+def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, stream: Stream) -> Standing:
     """Put back what `save_checkpoint` found besides the weights, which `WeightFiles.read` reads.
 
     Raises:

@@ -65,7 +65,7 @@ def accumulate(
         if n:
             loss.backward()
         loss_sum, targets, seen = loss_sum + value, targets + n, seen + 1
-        tokens += int((batch.segments_BT != 0).sum())
+        tokens += batch.n_tokens
         _add(metrics, found)
     if not targets:
         raise NothingSupervisedError(

@@ -25,8 +25,8 @@ from cutaway.core.device import pick_dtype
 from cutaway.core.errors import Interrupted
 from cutaway.core.files import recover_folder
 from cutaway.core.progress import Progress
-from cutaway.data.batch import Batch
-from cutaway.data.stream import BatchStream
+from cutaway.data.batch import Rows
+from cutaway.data.stream import Stream
 from cutaway.optim.adamw import OptimConfig, make_adamw
 from cutaway.optim.schedule import lr_factor
 from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_checkpoint, save_weights
@@ -81,7 +81,7 @@ class Outcome:
 
 def train(
     model: Any,
-    stream: BatchStream,
+    stream: Stream,
     objective: Objective,
     files: WeightFiles,
     out: Path,
@@ -93,7 +93,7 @@ def train(
 
     Args:
         model: parameters that require a gradient are trained.
-        stream: an endless iterator of batches that can say and resume its place.
+        stream: the batches.
         objective: what to minimise.
         files: how the weights are written and read.
         out: the run's folder.
@@ -114,9 +114,9 @@ def train(
     optimizer = make_adamw(model, optim)
     standing = load_training(last, model, optimizer, stream) if resumed else Standing()
     steps = loop.steps or math.ceil(loop.epochs * stream.batches_per_epoch / loop.micro_batches)
-    batch = _peek(stream)
-    flops = flops_per_token(model, batch.ids_BT.shape[1])
-    compiled = pays_to_compile(loop.compile, device, flops * batch.ids_BT.numel() * loop.micro_batches * steps)
+    batch = peek(stream)
+    flops = flops_per_token(model, batch.length)
+    compiled = pays_to_compile(loop.compile, device, flops * batch.n_positions * loop.micro_batches * steps)
     speed = _Speed(flops, measure_peak(device, precision))
 
     def save() -> None:
@@ -189,7 +189,7 @@ class _Speed:
         return found
 
 
-def _peek(stream: BatchStream) -> Batch:
+def peek(stream: Stream) -> Rows:
     """The next batch, which stays the next."""
     state = stream.state()
     batch = next(stream)

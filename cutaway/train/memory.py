@@ -1,7 +1,7 @@
 """How much memory a run will take, so that it is refused before it begins rather than killed half-way.
 
-Weights, gradients and the optimiser are counted; activations are measured, by looking at what autograd keeps in one small
-forward pass, and scaled to the batch.
+Weights, gradients and the optimiser are counted; activations are measured, by looking at what autograd keeps in the forward
+pass of one row, and scaled to the batch.
 """
 
 from dataclasses import dataclass, fields
@@ -12,9 +12,10 @@ from torch import nn
 
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ResourceError
+from cutaway.data.batch import Rows
 from cutaway.train.gradients import autocast
+from cutaway.train.objectives import Objective
 
-_PROBE = 16  # positions of the small forward pass
 _HEAD_BYTES = 3 * 4 * 2**22  # logits of one chunk in the loss, and what they are turned into
 _SLACK = 1.3  # what backward passes hold for a moment, and the allocator (measured: 1.25 to 1.35 over what is counted)
 
@@ -44,20 +45,17 @@ def static_memory(model: nn.Module) -> Memory:
     return Memory(sum(p.nbytes for p in model.parameters()), gradients, 2 * gradients, 0)
 
 
-def training_memory(model: Any, rows: int, length: int, precision: torch.dtype) -> Memory:
-    """All of it, for micro-batches of `rows` × `length` tokens."""
+def training_memory(model: Any, objective: Objective, batch: Rows, capacity: int, precision: torch.dtype) -> Memory:
+    """All of it, for micro-batches of up to `capacity` tokens; `batch` is one of them, for a look."""
     static = static_memory(model)
     head = _HEAD_BYTES + model.embedding.weight.nbytes
-    return Memory(
-        static.weights,
-        static.gradients,
-        static.optimiser,
-        int(activation_bytes_per_token(model, precision) * rows * length) + head,
-    )
+    row = batch.rows(0, 1)
+    per_position = activation_bytes(model, objective, row, precision) / row.n_positions
+    return Memory(static.weights, static.gradients, static.optimiser, int(per_position * capacity) + head)
 
 
-def activation_bytes_per_token(model: Any, precision: torch.dtype) -> float:
-    """Bytes that autograd keeps for one token, measured on a row of 16."""
+def activation_bytes(model: Any, objective: Objective, batch: Rows, precision: torch.dtype) -> int:
+    """Bytes that autograd keeps for a batch."""
     device = next(model.parameters()).device
     ours = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     shapes = {tuple(parameter.shape) for parameter in model.parameters()}
@@ -69,14 +67,13 @@ def activation_bytes_per_token(model: Any, precision: torch.dtype) -> float:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    ids = torch.zeros(1, _PROBE, dtype=torch.int64, device=device)
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         autocast(device, precision),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
-        model(ids)
-    return sum(kept.values()) / _PROBE
+        objective(model, batch.to(device))
+    return sum(kept.values())
 
 
 def refuse_if_too_large(memory: Memory, device: torch.device, held: int = 0) -> None:

@@ -19,7 +19,7 @@ from cutaway.nn.experts import balance_loss, expert_layers
 from cutaway.nn.masks import segment_mask
 
 Metrics = dict[str, Tensor | float]
-Objective = Callable[[Any, Batch], tuple[Tensor, int, Metrics]]
+Objective = Callable[[Any, Any], tuple[Tensor, int, Metrics]]
 """(model, batch) → the loss summed over supervised tokens, how many there are, and numbers worth a line in the log."""
 
 _CHUNK = 512  # positions whose logits are held at a time, where the head is more than one matrix

@@ -8,31 +8,26 @@ from typing import Any
 import torch
 from pydantic import Field, model_validator
 
-from cutaway.core.config import Config
-from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.progress import step
-from cutaway.core.seeds import seed_all
 from cutaway.data.corpus import DataConfig, open_corpus
 from cutaway.data.shapes import Texts
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import load
-from cutaway.optim.adamw import OptimConfig
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
-from cutaway.train.loop import LoopConfig, train
-from cutaway.train.memory import refuse_if_too_large, static_memory, training_memory
+from cutaway.train.memory import refuse_if_too_large, static_memory
 from cutaway.train.objectives import LossConfig, causal_lm
-from cutaway.train.run import begin_run, check_length, finish_run
+from cutaway.train.recipe import Job, RunConfig, carry_out
+from cutaway.train.run import check_length
 
 
-class PretrainConfig(Config):
+class PretrainConfig(RunConfig):
     """Everything a pretraining run is made of."""
 
-    out: Path = Field(description="the run's folder; a run that was stopped there goes on")
     data: DataConfig
     model: dict[str, Any] = Field(
         {"model_type": "llama"}, description="family and shape: model_type and the fields of its config.json"
@@ -41,10 +36,6 @@ class PretrainConfig(Config):
     tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
     train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
     loss: LossConfig = LossConfig()
-    optim: OptimConfig = OptimConfig()
-    loop: LoopConfig = LoopConfig()
-    seed: int = Field(0, ge=0, description="decides the weights, the order of the data and dropout")
-    device: str = "auto"
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PretrainConfig":
@@ -59,36 +50,27 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     Raises:
         CutawayError: whatever of the files, the configuration or the machine stands in the way; `Interrupted` when stopped.
     """
-    report = begin_run(config, config.out)
-    if report is not None:
-        return report
-    seed_all(config.seed)
-    device = pick_device(config.device)
-    precision = pick_dtype(config.loop.precision, device)
-    model, tokenizer = _resume_or_begin(config, device)
-    with step("reading the data"):
-        corpus = open_corpus(config.data, tokenizer, config.seed)
-    memory = training_memory(model, config.data.rows, config.data.seq_len, precision)
-    refuse_if_too_large(memory, device, held=static_memory(model).weights)
-    objective = partial(causal_lm, config=config.loss)
 
-    def evaluate() -> float:
-        batches = islice(corpus.held_out.once(), config.loop.eval_batches)
-        return held_out_loss(model, causal_lm, batches, precision)
+    def prepare(device: torch.device, precision: torch.dtype) -> Job:
+        model, tokenizer = _resume_or_begin(config, device)
+        with step("reading the data"):
+            corpus = open_corpus(config.data, tokenizer, config.seed)
 
-    before = evaluate()
-    outcome = train(
-        model, corpus.train, objective, FullWeights(model, tokenizer), config.out, config.loop, config.optim, evaluate
-    )
-    report = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": outcome.steps,
-        "tokens": outcome.tokens,
-        "held_out_loss": {"before": before, "after": outcome.best, "step": outcome.best_step},
-        "skipped": corpus.skipped,
-    }
-    finish_run(config.out, report)
-    return report
+        def held_out() -> float:
+            batches = islice(corpus.held_out.once(), config.loop.eval_batches)
+            return held_out_loss(model, causal_lm, batches, precision)
+
+        return Job(
+            model,
+            corpus.train,
+            partial(causal_lm, config=config.loss),
+            FullWeights(model, tokenizer),
+            {"held_out": held_out},
+            config.data.rows * config.data.seq_len,
+            {"skipped": corpus.skipped},
+        )
+
+    return carry_out(config, prepare)
 
 
 def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:

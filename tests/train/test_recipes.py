@@ -110,11 +110,11 @@ def finetuned(folder, base, out, *more):
 
 def test_pretraining_learns_and_leaves_a_model(folder, tmp_path):
     report = pretrained(folder, tmp_path / "run")
-    loss = report["held_out_loss"]
+    loss = report["held_out_loss"]["held_out"]
     assert loss["after"] < loss["before"] - 0.5
     assert report["steps"] == 12
     loaded = load(tmp_path / "run" / "model", dtype="float32", device="cpu")
-    assert sum(p.numel() for p in loaded.model.parameters()) == report["parameters"]
+    assert sum(p.numel() for p in loaded.model.parameters()) == report["parameters"]["all"]
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("the old fox")) == "the old fox"
     saved = load_config(PretrainConfig, tmp_path / "run" / "config.yaml")
     assert saved == load_config(PretrainConfig, None, pretrain_settings(folder, tmp_path / "run"))
@@ -132,7 +132,9 @@ def test_a_checkpoint_to_go_on_from(folder, base, tmp_path):
     settings = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(("model.", "tokenizer"))]
     report = pretrain(load_config(PretrainConfig, None, [*settings, f"start={base}"]))
     first = json.loads((base.parent / "report.json").read_text())
-    assert report["held_out_loss"]["before"] == pytest.approx(first["held_out_loss"]["after"], abs=1e-4)
+    assert report["held_out_loss"]["held_out"]["before"] == pytest.approx(
+        first["held_out_loss"]["held_out"]["after"], abs=1e-4
+    )
 
 
 def test_another_configuration_in_the_same_folder_is_refused(folder, tmp_path):
