@@ -168,6 +168,8 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
             known: dict[str, Any] = {name: id for name, id in ids.items() if id is not None}
             if tokenizer.end_ids:
                 known["eos_token_id"] = sorted(tokenizer.end_ids)
+            if "decoder_start_token_id" in values:
+                known["decoder_start_token_id"] = values["decoder_start_token_id"]
             write_text(folder / "generation_config.json", json.dumps(known, indent=2))
     write_text(folder / "config.json", json.dumps(values, indent=2))
 

@@ -135,6 +135,15 @@ def test_generation_token_for_token(case, beam, pair):
         assert scores == pytest.approx(expected.sequences_scores.tolist(), abs=1e-4)
 
 
+@torch.no_grad()
+def test_a_folder_with_a_tokeniser_generates_in_transformers(pair, tiny_chat, tmp_path):
+    """What generation begins with is told there too."""
+    ours, _ = pair("start and end of its own")
+    save_model(ours, tiny_chat(32).tokenizer, tmp_path / "saved")
+    theirs = T5ForConditionalGeneration.from_pretrained(tmp_path / "saved")
+    assert theirs.generate(torch.tensor([[3, 4]]), max_new_tokens=2, do_sample=False)[0, 0] == 7
+
+
 def test_a_feed_forward_we_lack_is_named():
     with pytest.raises(CheckpointError, match=r"feed_forward_proj='gated-silu'.*relu and gated-gelu"):
         config_from_hf({"model_type": "t5", "feed_forward_proj": "gated-silu"})
