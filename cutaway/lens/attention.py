@@ -20,14 +20,14 @@ def attention_maps(model: Any, ids_BT: Tensor) -> Tensor:
     names = module_names(model, Attend)
     with capture(model, names) as calls:
         model(ids_BT)
-    return torch.stack([model.get_submodule(name).weights(*_query_key_mask(calls[name])) for name in names])
+    return torch.stack([model.get_submodule(name).weights(*_scored(calls[name])) for name in names])
 
 
 def last_row(attend: Attend, call: Call) -> Tensor:
     """The weights with which the last position attends, B × H × S, from a recorded call."""
-    q_BHTK, k_BGSK, mask = _query_key_mask(call)
-    row = mask[..., -1:, :] if mask is not None else None
-    return attend.weights(q_BHTK[:, :, -1:], k_BGSK, row)[:, :, 0]
+    q_BHTK, k_BGSK, *given = _scored(call)
+    mask, bias = (x[..., -1:, :] if x is not None else None for x in given)
+    return attend.weights(q_BHTK[:, :, -1:], k_BGSK, mask, bias)[:, :, 0]
 
 
 def head_scores(
@@ -65,6 +65,7 @@ def _share(weights_LHTT: Tensor, where_TT: Tensor) -> Tensor:
     return (weights_LHTT * where_TT).sum(-1)[..., queries].mean(-1)
 
 
-def _query_key_mask(call: Call) -> tuple[Tensor, Tensor, Tensor | None]:
-    q_BHTK, k_BGSK, _, mask = call.inputs
-    return q_BHTK, k_BGSK, mask
+def _scored(call: Call) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Queries, keys, mask and bias: what the weights come from."""
+    q_BHTK, k_BGSK, _, mask, *bias = call.inputs
+    return q_BHTK, k_BGSK, mask, bias[0] if bias else None

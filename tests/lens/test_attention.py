@@ -22,6 +22,16 @@ def test_maps_reproduce_what_the_model_computed(model):
         torch.testing.assert_close(last_row(model.get_submodule(name), calls[name]), weights_BHTS[:, :, -1])
 
 
+def test_a_position_bias_is_part_of_the_weights():
+    model = torch.nn.ModuleDict({"attend": Attend(0.5)})
+    q, k, v = torch.randn(3, 2, 4, 6, 8)
+    bias = torch.randn(1, 4, 6, 6)
+    with capture(model, ["attend"]) as calls:
+        out = model["attend"](q, k, v, None, bias)
+    row = last_row(model["attend"], calls["attend"])
+    torch.testing.assert_close((row[:, :, None] @ v)[:, :, 0], out[:, :, -1])
+
+
 def head(where_TT) -> torch.Tensor:
     """One head that puts all its weight where it is told."""
     return where_TT.float()[None, None]
