@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, mel_BFM: Tensor, mask: Tensor) -> Tensor:
-        x_BDM = functional.gelu(self.conv1(mel_BFM))
+        x_BDM = functional.gelu(self.conv1(mel_BFM.to(self.conv1.weight.dtype)))
         x_BSD = functional.gelu(self.conv2(x_BDM)).transpose(1, 2)
         x_BSD = self.dropout(x_BSD + self.embed_positions.weight[: x_BSD.shape[1]])
         for block in self.layers:

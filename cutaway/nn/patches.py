@@ -48,4 +48,4 @@ class PatchEmbedding(nn.Conv2d):
                 value="×".join(map(str, found)),
                 hint=f"channels × height × width must be {'×'.join(map(str, self.expected))}",
             )
-        return super().forward(pixels_BCHW).flatten(2).transpose(1, 2)
+        return super().forward(pixels_BCHW.to(self.weight.dtype)).flatten(2).transpose(1, 2)

@@ -19,6 +19,7 @@ def test_a_patch_is_its_pixels_through_one_linear_layer():
     assert found_BND.shape == (3, count_patches((5, 6), (2, 3)), 7) == (3, 4, 7)
     last = pixels_BCHW[:, :, 2:4, 3:6].flatten(1) @ embed.weight.flatten(1).T + embed.bias
     torch.testing.assert_close(found_BND[:, 3], last)
+    assert embed.bfloat16()(pixels_BCHW).dtype == torch.bfloat16  # pixels are float32 whatever the weights are
     with pytest.raises(DataError, match=r"pixels='2×6×5': .*must be 2×5×6"):
         embed(torch.zeros(1, 2, 6, 5))
 

@@ -177,6 +177,16 @@ def test_a_small_model_learns_spoken_digits(data):
     assert logits.argmax(-1).tolist() == digits.tolist()
 
 
+@torch.no_grad()
+def test_half_precision_weights_take_spectrograms_as_they_are(both):
+    ours, _ = both(*whisper("plain"))
+    mel, target = torch.randn(2, 7, 38), torch.randint(61, (2, 5))
+    expected = ours.logits(ours(target, ours.encode(mel)))
+    found = ours.bfloat16().logits(ours(target, ours.encode(mel)))
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
+
+
 def test_bad_sounds(both):
     ours, _ = both(*whisper("plain"))
     with pytest.raises(DataError, match=r"audio=8: wrong number of mel bands \(7\)"):
