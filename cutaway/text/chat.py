@@ -1,7 +1,7 @@
 """The one chat renderer: messages become text, ids and a loss mask, for training and serving alike.
 
 A template is Jinja from a model's files, run in a sandbox (`sandbox.py`). What people write inside a message is never read as
-a special token: a spelling of one is broken by a marker before the template runs, and mended when the text is encoded as plain
+a special token: a spelling of one is broken by a mark before the template runs, and mended when the text is encoded as plain
 text.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutaway.core.errors import RequestError, TokenizerError
-from cutaway.text.sandbox import MAX_SECONDS, REPLY_BEGINS, REPLY_ENDS, ChatTemplate
+from cutaway.text.sandbox import BREAK, MAX_SECONDS, REPLY_BEGINS, REPLY_ENDS, ChatTemplate
 from cutaway.text.tokenizer import Tokenizer
 
 CHATML = (
@@ -20,8 +20,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ROLES = ("system", "developer", "user", "assistant", "tool")
-_MARKER = "\ue0f0"  # from a private-use area, as the marks around replies; all are taken out of what people write
-_MARKS = re.compile(f"[{_MARKER}{REPLY_BEGINS}{REPLY_ENDS}]")
+_MARKS = re.compile(f"[{BREAK}{REPLY_BEGINS}{REPLY_ENDS}]")  # taken out of what people write
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,13 @@ class ChatRenderer:
             self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos]
         ):  # a template that leaves it to the tokeniser
             ids, mask = [bos, *ids], [False, *mask]
-        return Rendered(text.replace(_MARKER, ""), ids, mask)
+        return Rendered(text.replace(BREAK, ""), ids, mask)
 
     def _disarm(self, value: Any) -> Any:
         """Break every spelling of a special token in what people wrote."""
         if isinstance(value, str):
             clean = _MARKS.sub("", value)
-            return self._special.sub(lambda found: found[0][0] + _MARKER + found[0][1:], clean)
+            return self._special.sub(lambda found: found[0][0] + BREAK + found[0][1:], clean)
         if isinstance(value, Mapping):
             return {key: self._disarm(item) for key, item in value.items()}
         return [self._disarm(item) for item in value] if isinstance(value, list | tuple) else value
@@ -148,7 +147,7 @@ class ChatRenderer:
         return ids, offsets
 
     def _encode_run(self, text: str, base: int) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-        if _MARKER not in text:
+        if BREAK not in text:
             found = self.tokenizer.backend.encode(text, add_special_tokens=False)
             yield found.ids, [(base + a, base + b) for a, b in found.offsets]
             return
@@ -156,8 +155,8 @@ class ChatRenderer:
         for special in [*self._special.finditer(text), None]:
             plain = text[position : special.start() if special else len(text)]
             if plain:
-                kept = [base + position + i for i, char in enumerate(plain) if char != _MARKER]
-                pieces = self.tokenizer.pieces(plain.replace(_MARKER, ""))
+                kept = [base + position + i for i, char in enumerate(plain) if char != BREAK]
+                pieces = self.tokenizer.pieces(plain.replace(BREAK, ""))
                 yield (
                     [piece.id for piece in pieces],
                     [(kept[p.start], kept[max(p.start, p.end - 1)] + 1) for p in pieces],

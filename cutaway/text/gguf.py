@@ -7,9 +7,10 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models
 
 from cutaway.core.errors import TokenizerError
+from cutaway.text.load import as_template
 from cutaway.text.sentencepiece_file import CONTROL, UNKNOWN, USER_DEFINED, bpe_from_scores
 from cutaway.text.splitting import splitter
-from cutaway.text.tokenizer import Tokenizer, as_template
+from cutaway.text.tokenizer import Tokenizer
 
 _PREFIX = "tokenizer.ggml."
 # llama.cpp's defaults by pre-tokeniser: texts that begin with BOS when the file does not say; vocabularies that hold words which

@@ -9,7 +9,7 @@ import tokenizers
 from cutaway.core.errors import TokenizerError
 from cutaway.text.sentencepiece_file import read_sentencepiece
 from cutaway.text.tiktoken_file import read_tiktoken
-from cutaway.text.tokenizer import Tokenizer, as_template
+from cutaway.text.tokenizer import Tokenizer
 
 
 def load_tokenizer(path: Path, *, pattern: str = "gpt2") -> Tokenizer:
@@ -36,6 +36,20 @@ def load_tokenizer(path: Path, *, pattern: str = "gpt2") -> Tokenizer:
     raise TokenizerError(
         "unknown kind of file", field="tokenizer", value=str(path), hint="a folder, .json, .model or .tiktoken"
     )
+
+
+def as_template(value: Any) -> str | None:
+    """The chat template in a model's files: one, or a list of named ones of which `default` counts.
+
+    Raises:
+        TokenizerError: it is neither.
+    """
+    if isinstance(value, list):
+        named = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
+        value = named[0].get("template") if named else None
+    if value is not None and not isinstance(value, str):
+        raise TokenizerError("must be text", field="chat_template", value=value)
+    return value
 
 
 def _load_folder(folder: Path) -> Tokenizer:

@@ -7,6 +7,7 @@ without end. Between two looks at the clock it takes a few steps: turns of a loo
 import functools
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,11 +27,25 @@ from cutaway.core.errors import RequestError, TokenizerError
 
 MAX_SIZE = 8_000_000  # characters that a template may write; characters, items or bits of a value that it may make
 MAX_SECONDS = 5.0  # of CPU time, so that a busy machine refuses nothing; real templates take milliseconds
-REPLY_BEGINS, REPLY_ENDS = "\ue0f1", "\ue0f2"  # what `{% generation %}` writes, from a private-use area
+# Marks from a private-use area: inside a special token's spelling that is plain text; around `{% generation %}`.
+BREAK, REPLY_BEGINS, REPLY_ENDS = "\ue0f0", "\ue0f1", "\ue0f2"
 
 _GROWING_METHODS = frozenset({"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"})
 _GROWING_FILTERS = ("batch", "center", "format", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
 _BUDGET, _TURNS, _JOINED, _WRITTEN = "budget left", "turns of", "joined as", "written as"  # no template can say a space
+
+_ESCAPED = re.compile(f"[^\0-\x7f{BREAK}]+")
+_FAILURES = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,  # of a filter
+    MemoryError,
+)
 
 
 @dataclass
@@ -85,16 +100,7 @@ class ChatTemplate:
             return self._template.render({**variables, _BUDGET: _Budget(deadline)})
         except _Refused as err:
             raise RequestError(str(err), field="messages") from None
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-            LookupError,
-            ArithmeticError,
-            AttributeError,
-            RecursionError,
-            MemoryError,
-        ) as err:
+        except _FAILURES as err:
             raise TokenizerError(f"cannot be rendered: {err}", field="chat template") from None
 
 
@@ -233,10 +239,17 @@ def _check_size(*factors: float) -> None:
         raise OverflowError("makes too large a value")
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
-    """As Hugging Face's: characters stand as they are."""
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As Hugging Face's: characters stand as they are, unless it is asked; a break is none of them."""
     _check_size(indent or 0, 10_000)
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _ESCAPED.sub(lambda found: json.dumps(found[0])[1:-1], text) if ensure_ascii else text
 
 
 def _refuse(message: str) -> NoReturn:
@@ -250,11 +263,7 @@ def _environment() -> _Sandbox:
         del environment.filters[name]
     environment.filters |= {"tojson": _tojson, "join": _join, "replace": _replaced, "indent": _indented}
     environment.filters |= {_TURNS: _turns, _JOINED: _joined, _WRITTEN: _written}
-    environment.globals = {
-        "range": environment.globals["range"],
-        "dict": dict,
-        "namespace": environment.globals["namespace"],
-        "raise_exception": _refuse,
-        "strftime_now": lambda form: datetime.now().strftime(form),
-    }
+    del environment.globals["lipsum"]
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment

@@ -228,20 +228,6 @@ class Tokenizer:
         return self.backend.get_vocab(with_added_tokens=True)
 
 
-def as_template(value: Any) -> str | None:
-    """The chat template in a model's files: one, or a list of named ones of which `default` counts.
-
-    Raises:
-        TokenizerError: it is neither.
-    """
-    if isinstance(value, list):
-        named = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
-        value = named[0].get("template") if named else None
-    if value is not None and not isinstance(value, str):
-        raise TokenizerError("must be text", field="chat_template", value=value)
-    return value
-
-
 def _utf8_runs(data: bytes) -> Iterable[tuple[str, bytes]]:
     """Split bytes into runs that are UTF-8 (as text) and runs that are not (as bytes)."""
     while data:

@@ -70,6 +70,20 @@ def test_equals_transformers(small, messages, template):
     assert_equal(ChatRenderer(BPE, template), small, messages, template)
 
 
+TOOLS = [{"type": "function", "function": {"name": "看", "parameters": {"b": [1, None], "a": "<|im_end|>é"}}}]
+
+
+@pytest.mark.parametrize(
+    "settings", ["", "indent=2", "ensure_ascii=True", "false, none, (',', ':'), true", "separators=(',', ':')"]
+)
+def test_tools_equal_transformers(small, settings):
+    template = "{% for tool in tools %}{{ tool | tojson(SETTINGS) }}\n{% endfor %}".replace("SETTINGS", settings)
+    text = small.apply_chat_template([HI], tools=TOOLS, chat_template=template, tokenize=False)
+    rendered = ChatRenderer(BPE, template).render([HI], tools=TOOLS)
+    assert rendered.text == text
+    assert not set(rendered.ids) & set(BPE.special.values())
+
+
 def test_smollm2_equals_transformers(smollm2_tokenizers):
     ours, theirs = smollm2_tokenizers
     for messages in CONVERSATIONS:
@@ -144,6 +158,7 @@ HOSTILE = [
     ("{{ ''.__class__.__base__.__subclasses__() }}", "unsafe|undefined"),
     ("{{ messages[0].update(b=2) }}", "unsafe"),
     ("{{ 1 / 0 }}", "division"),
+    ("{{ messages[0].content | truncate(1) }}", "expected length"),
 ]
 BROKEN = ["{% if %}", "{% break %}", "{{ 'x' | center(10) }}", "{{" + "(" * 5000 + ")" * 5000 + "}}"]
 
