@@ -96,6 +96,15 @@ class Decoder(nn.Module, ABC):
     def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """The residual stream after the last block; what a family defines. `mask` is None (causal) or has a head axis."""
 
+    @property
+    def output(self) -> nn.Module:
+        """The last layer of the head, D to V."""
+        return self.lm_head
+
+    def to_output(self, h: Tensor) -> Tensor:
+        """What the last layer reads: the hidden states as they are."""
+        return h
+
     def logits(self, h: Tensor) -> Tensor:
         """The output head: … × D to … × V."""
         return self.lm_head(h)

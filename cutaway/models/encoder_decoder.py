@@ -144,9 +144,18 @@ class EncoderDecoder(nn.Module, ABC):
         """The residual stream after the decoder's last block; what a family defines. `mask` is None (causal) or has a head
         axis."""
 
+    @property
+    def output(self) -> nn.Module:
+        """The last layer of the head, D to V."""
+        return self.lm_head
+
+    def to_output(self, h: Tensor) -> Tensor:
+        """What the last layer reads: the hidden states as they are, unless a family says otherwise."""
+        return h
+
     def logits(self, h: Tensor) -> Tensor:
         """The output head: … × D to … × V."""
-        return self.lm_head(h)
+        return self.output(self.to_output(h))
 
 
 def _keys_mask(keys_BS: Tensor, mask_BS: Tensor | None) -> Tensor:

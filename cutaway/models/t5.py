@@ -201,10 +201,10 @@ class T5(EncoderDecoder):
         """The residual stream after the decoder's last block."""
         return self.decoder(self.shared(target_BT), positions_BT, mask, memory, cache)
 
-    def logits(self, h: Tensor) -> Tensor:
-        """The output head: … × D to … × V."""
+    def to_output(self, h: Tensor) -> Tensor:
+        """What the last layer reads; a shared embedding is scaled down."""
         h = self.decoder.dropout(h)
-        return self.lm_head(h * self.config.d_model**-0.5 if self.config.tie_word_embeddings else h)
+        return h * self.config.d_model**-0.5 if self.config.tie_word_embeddings else h
 
 
 def _std(name: str, config: T5Config) -> float:

@@ -14,13 +14,18 @@ def full_mask(S: int, device: torch.device) -> Tensor:
     return torch.ones(1, 1, 1, S, dtype=torch.bool, device=device)
 
 
+def same_segment(segments_BT: Tensor) -> Tensor:
+    """B × 1 × T × T: both sides, and only inside the same document of a packed row; padding (0) attends to padding."""
+    return (segments_BT[:, :, None] == segments_BT[:, None, :])[:, None]
+
+
 def segment_mask(segments_BT: Tensor) -> Tensor:
     """B × 1 × T × T: causal, and only inside the same document of a packed row; segment 0 is padding.
 
     Padding attends to padding, so that no row of the softmax is empty; nothing supervised reads it.
     """
-    same = segments_BT[:, :, None] == segments_BT[:, None, :]
-    return (same & causal_mask(segments_BT.shape[1], segments_BT.shape[1], segments_BT.device))[:, None]
+    T = segments_BT.shape[1]
+    return same_segment(segments_BT) & causal_mask(T, T, segments_BT.device)
 
 
 def padding_mask(lengths_B: Tensor, S: int) -> Tensor:

@@ -16,7 +16,7 @@ from cutaway.core.config import Config
 from cutaway.data.batch import Batch
 from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
 from cutaway.nn.experts import balance_loss, expert_layers
-from cutaway.nn.masks import segment_mask
+from cutaway.nn.masks import same_segment, segment_mask
 
 Metrics = dict[str, Tensor | float]
 Objective = Callable[[Any, Any], tuple[Tensor, int, Metrics]]
@@ -38,21 +38,30 @@ PLAIN = LossConfig(balance=0.0)
 
 
 def causal_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
-    """Next-token prediction. Only supervised positions go through the output head, and never all at once."""
+    """Next-token prediction."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=document_mask(batch.segments_BT))
-    supervised = batch.targets_BT != IGNORED
-    h_ND, targets_N = h_BTD[supervised], batch.targets_BT[supervised]
-    head, options = model.lm_head, config.model_dump(exclude={"balance"})
+    return token_loss(model, h_BTD, batch.targets_BT, config)
+
+
+def masked_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
+    """The tokens behind the masks, from both sides; on an encoder, or on a decoder without its causal mask."""
+    h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=same_segment(batch.segments_BT))
+    return token_loss(model, h_BTD, batch.targets_BT, config)
+
+
+def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig) -> tuple[Tensor, int, Metrics]:
+    """Cross-entropy of the targets. Only supervised positions go through the output head, and never all at once."""
+    supervised = targets_BT != IGNORED
+    h_ND, targets_N = h_BTD[supervised], targets_BT[supervised]
+    head, options = model.output, config.model_dump(exclude={"balance"})
     if type(head) is nn.Linear:
-        loss = linear_cross_entropy(h_ND, head.weight, head.bias, targets_N, **options)
+        loss = linear_cross_entropy(model.to_output(h_ND), head.weight, head.bias, targets_N, **options)
     else:  # an adapted head is a module of its own: logits chunk by chunk, made again in the backward pass
         loss = h_ND.new_zeros((), dtype=torch.float32)
         for h_CD, targets_C in zip(h_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True):
             loss = loss + checkpoint(partial(_head_loss, model, options), h_CD, targets_C, use_reentrant=False)
     metrics: Metrics = {"supervised": targets_N.numel() / supervised.numel()}
-    if config.balance and (
-        routings := [layer.routing for layer in expert_layers(model).values() if layer.routing is not None]
-    ):
+    if config.balance and (routings := [layer.routing for layer in expert_layers(model).values() if layer.routing]):
         balance = torch.stack([balance_loss(routing) for routing in routings]).mean()
         loss = loss + config.balance * targets_N.numel() * balance
         metrics["balance"] = balance.detach()

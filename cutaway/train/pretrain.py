@@ -3,14 +3,20 @@
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 
+from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.corpus import DataConfig, open_corpus
+from cutaway.data.masking import MaskedStream, MaskingConfig
 from cutaway.data.shapes import Texts
+from cutaway.data.stream import BatchStream, Stream
+from cutaway.models.bert_heads import MODEL_TYPES as BERT_TYPES
+from cutaway.models.bert_heads import MaskedLM
+from cutaway.models.decoder import Decoder
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import load
@@ -20,7 +26,7 @@ from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.memory import refuse_if_too_large, static_memory
-from cutaway.train.objectives import LossConfig, causal_lm
+from cutaway.train.objectives import LossConfig, causal_lm, masked_lm
 from cutaway.train.recipe import Job, RunConfig, carry_out
 from cutaway.train.run import check_length
 
@@ -35,6 +41,8 @@ class PretrainConfig(RunConfig):
     start: str | None = Field(None, description="instead of `model`: a checkpoint to go on from, with its tokeniser")
     tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
     train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
+    objective: Literal["causal", "masked"] = Field("causal", description="the next token, or those behind masks")
+    masking: MaskingConfig = MaskingConfig()
     loss: LossConfig = LossConfig()
 
     @model_validator(mode="after")
@@ -55,17 +63,23 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         model, tokenizer = _resume_or_begin(config, device)
         with step("reading the data"):
             corpus = open_corpus(config.data, tokenizer, config.seed)
+        training: Stream = corpus.train
+        held_out: BatchStream | MaskedStream = corpus.held_out
+        objective = {"causal": causal_lm, "masked": masked_lm}[config.objective]
+        if config.objective == "masked":
+            training = MaskedStream(corpus.train, tokenizer, config.masking)
+            held_out = MaskedStream(corpus.held_out, tokenizer, config.masking)
 
-        def held_out() -> float:
-            batches = islice(corpus.held_out.once(), config.loop.eval_batches)
-            return held_out_loss(model, causal_lm, batches, precision)
+        def evaluate() -> float:
+            batches = islice(held_out.once(), config.loop.eval_batches)
+            return held_out_loss(model, objective, batches, precision)
 
         return Job(
             model,
-            corpus.train,
-            partial(causal_lm, config=config.loss),
+            training,
+            partial(objective, config=config.loss),
             FullWeights(model, tokenizer),
-            {"held_out": held_out},
+            {"held_out": evaluate},
             config.data.rows * config.data.seq_len,
             {"skipped": corpus.skipped},
         )
@@ -77,16 +91,32 @@ def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any,
     """The model as it is before its first step, and its tokeniser."""
     if config.start is not None:
         loaded = load(config.start, dtype="float32", device=str(device))
+        _check_objective(config, loaded.model)
         check_length(config.data, loaded.model)
         return loaded.model, loaded.tokenizer
     tokenizer = _tokenizer(config)
     fields = {"vocab_size": tokenizer.vocab_size, **config.model}
+    if config.objective == "masked" and fields.get("model_type") in BERT_TYPES:
+        fields = {"head": "masked", **fields}
     with torch.device("meta"):
         planned = make_model(fields)
+    _check_objective(config, planned)
     check_tokenizer(tokenizer, planned, source="model.vocab_size")
     check_length(config.data, planned)
     refuse_if_too_large(static_memory(planned), device)
     return make_model(fields).to(device), tokenizer
+
+
+def _check_objective(config: PretrainConfig, model: Any) -> None:
+    able = isinstance(model, Decoder) or (config.objective == "masked" and isinstance(model, MaskedLM))
+    if not able:
+        kind, head = model.config.model_type, getattr(model.config, "head", None)
+        raise ConfigError(
+            f"cannot be trained on a {kind} model" + (f" with head {head}" if head else ""),
+            field="objective",
+            value=config.objective,
+            hint="causal: a decoder; masked: a decoder, bert or roberta with head masked",
+        )
 
 
 def _tokenizer(config: PretrainConfig) -> Tokenizer:
@@ -95,5 +125,8 @@ def _tokenizer(config: PretrainConfig) -> Tokenizer:
         return load_tokenizer(config.out / "last")
     if config.tokenizer is not None:
         return load_tokenizer(config.tokenizer)
+    recipe = config.train_tokenizer
+    if config.objective == "masked" and not set(MASK_TOKENS) & set(recipe.extra):  # WordPiece has one of its own
+        recipe = recipe.model_copy(update={"extra": (*recipe.extra, MASK_TOKENS[1])})
     with step("training a tokeniser"):
-        return train_tokenizer(Texts(config.data.path, config.data.encoding), config.train_tokenizer)
+        return train_tokenizer(Texts(config.data.path, config.data.encoding), recipe)

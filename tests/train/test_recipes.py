@@ -312,3 +312,36 @@ def test_example_files_are_configurations(root):
     for path in (root / "examples").glob("finetune*.yaml"):
         load_config(FinetuneConfig, path)
     assert make_config(FinetuneConfig, {"out": "x", "data": {"path": "y"}}).optim.lr == 2e-4
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_masked_words_are_learned_by_changing_one_line(folder, tmp_path, kind):
+    """On encoders, and on a decoder's trunk without its causal mask."""
+    shape = [f"model.{name}" for name in ("hidden_size=32", "num_hidden_layers=2", "num_attention_heads=2")]
+    shape += [f"model.model_type={kind}", "model.intermediate_size=64", "model.max_position_embeddings=64"]
+    shape += ["model.num_key_value_heads=2"] if kind == "llama" else []
+    kept = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(("model.", "tokenizer"))]
+    more = ["objective=masked", "masking.unit=word", "train_tokenizer.vocab_size=300", "loop.steps=80"]
+    report = pretrain(load_config(PretrainConfig, None, [*kept, *shape, *more, "loop.eval_every=40"]))
+    loss = report["held_out_loss"]["held_out"]
+    assert loss["after"] < loss["before"] - 1.0
+    loaded = load(tmp_path / "run" / "model", dtype="float32", device="cpu")
+    assert "<mask>" in loaded.tokenizer.special
+    ids = torch.tensor([loaded.tokenizer.encode("the old fox sees the <mask>", special=True)])
+    assert loaded.model.logits(loaded.model(ids)).shape[-1] >= loaded.tokenizer.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["model.model_type=bert"], "objective='causal': cannot be trained on a bert model with head none"),
+        (["objective=masked", "model.model_type=bert", "model.head=tokens"], "bert model with head tokens"),
+        (["objective=masked"], "has no mask token"),
+        (["objective=guess"], "objective"),
+    ],
+)
+def test_an_objective_that_does_not_fit_is_named(folder, tmp_path, settings, says):
+    of_llama = "model.num_key" if any("bert" in setting for setting in settings) else "none"
+    kept = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(of_llama)]
+    with pytest.raises(ConfigError, match=says):
+        pretrain(load_config(PretrainConfig, None, [*kept, *settings]))
