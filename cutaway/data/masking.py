@@ -1,7 +1,9 @@
 """Masked language modelling: which tokens are hidden, and what stands in their place.
 
 Devlin et al. 2019: of the chosen positions 80 % become the mask token, 10 % any token, 10 % stay. Chosen are single tokens,
-whole words, or spans (Joshi et al. 2020: lengths from a geometric distribution, here in tokens). B rows, T positions, V vocabulary.
+whole words, or spans (Joshi et al. 2020: lengths from a geometric distribution, here in tokens).
+
+B rows, T positions, V vocabulary.
 """
 
 from collections.abc import Iterator

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from cutaway.core.errors import CutawayError
+from cutaway.models.decoder import Decoder
+from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.families import family
 from cutaway.models.gguf import config_from_gguf, metadata_without_arrays, open_gguf
 from cutaway.models.huggingface import model_config, read_config
@@ -14,6 +16,7 @@ from cutaway.models.packaged import packaged_models
 
 # Bits per weight as stored: int4 in groups of 32 with a 16-bit scale.
 PRECISIONS = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.5, "int4": 4.5}
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "encoder_attention_heads")  # what families call them
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Entry:
     """A model in the catalogue.
 
     Args:
-        kind: decoder or encoder.
+        kind: decoder, encoder-decoder, encoder or auto-encoder.
+        layers: of an encoder-decoder, those of its decoder.
         memory: bytes of the weights at each precision.
-        cache_per_token: bytes of keys and values per position, in bfloat16; 0 for encoders.
+        cache_per_token: bytes of keys and values per position, in bfloat16; 0 where none are kept.
         error: why it cannot be used, when it cannot.
     """
 
@@ -65,22 +69,31 @@ def _entry(name: str, path: Path) -> Entry:
     except CutawayError as err:
         return Entry(name, str(path), error=str(err))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    layers, heads, kv_heads, width = _attention(model)
-    decoder = hasattr(model, "logits")
+    layers = len(getattr(model, "blocks", ()))
+    heads = next((getattr(config, name) for name in _HEADS if hasattr(config, name)), 0)
+    kv_heads, kv_width = getattr(config, "kv_heads", heads), getattr(config, "kv_width", 0)
     return Entry(
         name,
         str(path),
-        "decoder" if decoder else "encoder",
+        _kind(model),
         config.model_type,
         parameters,
-        model.context,
+        getattr(model, "context", 0),
         layers,
         heads,
         kv_heads,
-        config.vocab_size,
+        getattr(config, "vocab_size", 0),
         {precision: int(parameters * bits / 8) for precision, bits in PRECISIONS.items()},
-        2 * layers * kv_heads * width * 2 if decoder else 0,
+        2 * layers * kv_heads * kv_width * 2,
     )
+
+
+def _kind(model: Any) -> str:
+    if isinstance(model, Decoder):
+        return "decoder"
+    if isinstance(model, EncoderDecoder):
+        return "encoder-decoder"
+    return "encoder" if hasattr(model, "blocks") else "auto-encoder"
 
 
 def _config(path: Path) -> tuple[Any, Any]:
@@ -91,15 +104,3 @@ def _config(path: Path) -> tuple[Any, Any]:
     shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
     config = config_from_gguf(metadata_without_arrays(reader), shapes, str(path))
     return config, family(config.model_type)
-
-
-def _attention(model: Any) -> tuple[int, int, int, int]:
-    """Layers, query heads, key-value heads, head width."""
-    if hasattr(model, "new_cache"):
-        k_LBGSK = model.new_cache(1, 1).k_LBGSK
-        layers, _, kv_heads, _, width = k_LBGSK.shape
-    else:
-        layers, kv_heads, width = len(model.blocks), 0, 0
-    config: Any = model.config
-    heads = getattr(config, "num_attention_heads", None) or config.n_head
-    return layers, heads, kv_heads or heads, width

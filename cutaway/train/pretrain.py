@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.corpus import DataConfig, open_corpus
-from cutaway.data.masking import MaskedStream, MaskingConfig
+from cutaway.data.masking import MASK_TOKENS, MaskedStream, MaskingConfig
 from cutaway.data.shapes import Texts
 from cutaway.data.stream import BatchStream, Stream
 from cutaway.models.bert_heads import MODEL_TYPES as BERT_TYPES

@@ -6,9 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cutaway.cli.main import app
+from cutaway.core.config import make_config
 from cutaway.core.errors import CheckpointError, DataError
 from cutaway.models.catalogue import catalogue
-from cutaway.models.huggingface import check_tokenizer
+from cutaway.models.families import config_class, families, family, make_model
+from cutaway.models.huggingface import check_tokenizer, save_model
 
 
 def listed(folder):
@@ -26,6 +28,29 @@ def test_lists_folders_and_files_from_their_headers(model, folder, gguf_file):
         assert entry.memory["float32"] == 4 * parameters
         assert entry.memory["bfloat16"] == 2 * parameters
         assert entry.cache_per_token == 2 * 2 * 2 * 8 * 2
+
+
+@pytest.mark.parametrize("kind", ["t5", "transformer"])
+def test_lists_encoder_decoders(kind, tmp_path):
+    shape = {"t5": dict(num_layers=3, num_decoder_layers=2, num_heads=5, d_kv=4, d_model=12, d_ff=8)}.get(kind, {})
+    save_model(make_model({"model_type": kind, **shape}), None, tmp_path / kind)
+    entry = listed(tmp_path)[kind]
+    assert (entry.kind, entry.family, entry.context, entry.error) == ("encoder-decoder", kind, 512, None)
+    assert (entry.layers, entry.heads, entry.kv_heads) == ((2, 5, 5) if kind == "t5" else (3, 4, 4))
+    assert entry.cache_per_token == 2 * entry.layers * entry.heads * (4 if kind == "t5" else 64) * 2
+
+
+@pytest.mark.parametrize("model_type", families())
+def test_every_family_is_listed(model_type, tmp_path):
+    module = family(model_type)
+    config = make_config(config_class(module), {"model_type": model_type})
+    (tmp_path / "config.json").write_text(json.dumps(module.config_to_hf(config)))
+    (entry,) = listed(tmp_path).values()
+    assert entry.error is None
+    assert entry.family == model_type
+    kinds = {"vae": "auto-encoder", "rnn_seq2seq": "encoder-decoder", "gpt2": "decoder", "bert": "encoder"}
+    assert entry.kind == kinds.get(model_type, entry.kind)
+    assert (entry.cache_per_token > 0) is (entry.kind.endswith("decoder") and model_type != "rnn_seq2seq")
 
 
 def test_what_cannot_be_used_says_why(folder):
