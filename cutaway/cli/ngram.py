@@ -53,7 +53,8 @@ def train(
     with step(f"counting {config.order}-grams"):
         model = fit(documents, config)
     model.save(out, opened)
-    kinds, tokens = [len(level.keys) for level in model.levels], sum(map(len, documents))
+    kinds = [int((level.counts > 0).sum()) for level in model.levels]  # without those that end in a start symbol
+    tokens = sum(map(len, documents))
     if json:
         typer.echo(dumps({"out": str(out), "tokens": tokens, "ngrams": kinds, "skipped": skipped.counts}))
         return
