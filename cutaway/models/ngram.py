@@ -1,20 +1,21 @@
 """Interpolated Kneser-Ney n-grams over token ids, counted and scored with sorted arrays.
 
-With h a context of n−1 tokens and h′ the same without its first (Chen & Goodman 1999, equations 16–18 for three discounts,
-equation 13 for one):
+With h a context of n−1 tokens and h′ the same without its first (Chen & Goodman 1998, TR-10-98, section 2.7, interpolated, and
+with the three discounts of its modified form):
 
     P(w | h) = (c(h w) − D(c(h w))) / Σ_v c(h v)  +  γ(h) P(w | h′),     γ(h) = Σ_v D(c(h v)) / Σ_v c(h v)
 
 c is the number of occurrences at the highest order and, below it, the number of different tokens seen before h w. The
 recursion ends in the uniform distribution, so that every token has some probability. A document begins with order − 1 start
-symbols (id V), which are read and never predicted.
+symbols (id V), which are read and never predicted. Deviation from KenLM and SRILM: an n-gram that begins with one is counted like
+any other below the highest order.
 
 An n-gram is stored as its key, (row of its first n−1 tokens in the order below) · (V + 1) + last token. The keys of an order
-are sorted, so that the n-grams of one context lie together and `searchsorted` finds one.
+are sorted, so that the n-grams of one context lie together and `searchsorted` finds one. `ngram_counts` makes them.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,9 +24,10 @@ from pydantic import Field
 from safetensors.numpy import save_file
 
 from cutaway.core.config import Config, make_config
-from cutaway.core.errors import CheckpointError, ConfigError, DataError
+from cutaway.core.errors import CheckpointError, ConfigError
 from cutaway.core.files import new_folder, write_text
 from cutaway.models.huggingface import read_safetensors
+from cutaway.models.ngram_counts import count_ngrams
 from cutaway.text.tokenizer import Tokenizer
 
 FALLBACK = (0.5, 1.0, 1.5)
@@ -191,13 +193,13 @@ def fit(documents: Iterable[Sequence[int] | np.ndarray], config: NGramConfig) ->
     Raises:
         DataError: there is no token.
     """
-    return NGram(config, list(_count(documents, config.vocab_size, config.order)))
+    return NGram(config, list(count_ngrams(documents, config.vocab_size, config.order)))
 
 
 def discounts(counts: np.ndarray, number: Literal[1, 3]) -> tuple[float, float, float]:
     """D(1), D(2), D(3 and more) of an order, estimated from how many n-grams have a count of 1, 2, 3 and 4.
 
-    Chen & Goodman 1999, equation 17, and for one discount equation 14 (Ney, Essen & Kneser 1994).
+    Chen & Goodman 1998, equation 26, and for one discount section 2.6 (Ney, Essen & Kneser 1994).
     """
     n1, n2, n3, n4 = (int((counts == count).sum()) for count in (1, 2, 3, 4))
     if number == 1 and n1 and n2:
@@ -208,40 +210,6 @@ def discounts(counts: np.ndarray, number: Literal[1, 3]) -> tuple[float, float, 
         if min(found) > 0:
             return found
     return FALLBACK
-
-
-def _count(
-    documents: Iterable[Sequence[int] | np.ndarray], vocab_size: int, order: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Keys and counts of every order, from 1 on."""
-    tokens, depth = _join(documents, vocab_size, order)
-    base = vocab_size + 1
-    rows = np.zeros(len(tokens), np.int64)  # of the n-gram one order below that ends at each place
-    below = None
-    for n in range(1, order + 1):
-        whole = np.flatnonzero(depth >= n)
-        ending = np.concatenate([[0], rows[:-1]])[whole] * base + tokens[whole]
-        keys, first, row, counts = np.unique(ending, return_index=True, return_inverse=True, return_counts=True)
-        predicted = keys % base != vocab_size
-        if below is not None:  # each n-gram stands for one token before its last n − 1
-            yield below, np.bincount(rows[whole[first[predicted]]], minlength=len(below))
-        below = keys
-        rows[whole] = row
-    assert below is not None
-    yield below, counts * predicted
-
-
-def _join(
-    documents: Iterable[Sequence[int] | np.ndarray], vocab_size: int, order: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """All documents in a row, each after its start symbols, and for every token how many it is from its document's start."""
-    start = np.full(order - 1, vocab_size, np.int64)
-    parts = [np.concatenate([start, np.asarray(ids, np.int64)]) for ids in documents if len(ids)]
-    if not parts:
-        raise DataError("holds no token to count", field="data")
-    tokens = np.concatenate(parts)
-    assert ((tokens >= 0) & (tokens <= vocab_size)).all(), "ids are below vocab_size"
-    return tokens, np.concatenate([np.arange(1, len(part) + 1) for part in parts])
 
 
 def _are_ngrams(keys: np.ndarray, counts: np.ndarray, end: int) -> bool:

@@ -24,7 +24,7 @@ START = -1
 
 
 class Equations:
-    """Chen & Goodman 1999, section 4.1.6 and equations 13 to 18, one dictionary per order; slow and exact (fractions)."""
+    """Chen & Goodman 1998, sections 2.6 and 2.7 and equation 26, one dictionary per order; slow and exact (fractions)."""
 
     def __init__(self, documents, V, order, number):
         self.V, self.order, self.count = V, order, {n: Counter() for n in range(1, order + 1)}
