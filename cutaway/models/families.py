@@ -35,6 +35,11 @@ def config_class(module: ModuleType) -> type[Config]:
     return get_type_hints(module.build)["config"]
 
 
+def model_class(module: ModuleType) -> type[nn.Module]:
+    """What a family's `build` makes."""
+    return get_type_hints(module.build)["return"]
+
+
 def make_model(shape: dict[str, Any]) -> nn.Module:
     """A fresh model from `{"model_type": …, …}`; torch's generator gives the weights.
 

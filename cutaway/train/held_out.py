@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cutaway.core.errors import NothingSupervisedError
-from cutaway.data.batch import Batch
+from cutaway.data.batch import Batch, Rows
 from cutaway.data.examples import Skipped, cut, tokenize
 from cutaway.data.pack import collate
 from cutaway.data.read import read_records
@@ -18,7 +18,7 @@ from cutaway.train.objectives import Objective
 
 @torch.no_grad()
 def held_out_loss(
-    model: nn.Module, objective: Objective, batches: Iterable[Batch], precision: torch.dtype = torch.float32
+    model: nn.Module, objective: Objective, batches: Iterable[Rows], precision: torch.dtype = torch.float32
 ) -> float:
     """Mean loss per supervised token of `batches`, in nats, without dropout; the model's mode is as before afterwards."""
     device, training = next(model.parameters()).device, model.training

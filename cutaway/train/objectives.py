@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cutaway.core.config import Config
 from cutaway.data.batch import Batch
+from cutaway.data.pairs import PairBatch
 from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
 from cutaway.nn.experts import balance_loss, expert_layers
 from cutaway.nn.masks import same_segment, segment_mask
@@ -46,6 +47,13 @@ def causal_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Ten
 def masked_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
     """The tokens behind the masks, from both sides; on an encoder, or on a decoder without its causal mask."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=same_segment(batch.segments_BT))
+    return token_loss(model, h_BTD, batch.targets_BT, config)
+
+
+def seq2seq_lm(model: Any, batch: PairBatch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
+    """The target's next token, given the source."""
+    memory_BSD = model.encode(batch.source_BS, mask_BS=batch.real_BS)
+    h_BTD = model(batch.target_BT, memory_BSD, memory_mask_BS=batch.real_BS)
     return token_loss(model, h_BTD, batch.targets_BT, config)
 
 

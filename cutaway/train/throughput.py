@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cutaway.core.errors import ConfigError, ResourceError
+from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.nn.experts import expert_layers
 
 Compile = Literal["auto", "on", "off"]
@@ -22,7 +23,8 @@ def flops_per_token(model: Any, length: int) -> float:
     """Floating-point operations of one training token (Chowdhery et al. 2022, appendix B).
 
     2 per weight of a linear layer forward, 2 for the gradient of its input and 2 for that of the weight where it trains;
-    attention products of a causal row of `length` positions, taken at the model's width. Of experts, those a token goes through.
+    attention products of a causal row of `length` positions, taken at the model's width. Of experts, those a token goes through;
+    of an encoder-decoder half of all, since a token passes one side only and the sides are of like length.
     """
     total = 0.0
     share = {
@@ -34,7 +36,8 @@ def flops_per_token(model: Any, length: int) -> float:
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and weight is not None:
             total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(module), 1.0)
-    return total + 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
+    total += 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
+    return total / 2 if isinstance(model, EncoderDecoder) else total
 
 
 def measure_peak(device: torch.device, precision: torch.dtype, seconds: float = 0.2) -> float:

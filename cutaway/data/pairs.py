@@ -1,0 +1,233 @@
+"""Pairs of a source and a target: translations, summaries, questions with answers.
+
+They come as two text files with a pair per line (also gzipped), or as records (JSONL, JSON, Parquet) with a field for each side.
+B rows, S source positions, T target positions.
+"""
+
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from pydantic import Field
+from torch import Tensor
+
+from cutaway.core.config import Config
+from cutaway.core.errors import ConfigError, DataError
+from cutaway.data.batch import Rows
+from cutaway.data.examples import Skipped
+from cutaway.data.read import read_records
+from cutaway.data.rows import RowStream
+from cutaway.loss.language_modelling import IGNORED
+from cutaway.text.tokenizer import Tokenizer
+
+
+class PairsConfig(Config):
+    """Where the pairs are and how they become batches."""
+
+    source: Path = Field(description="text with one source per line, or records that hold both sides")
+    target: Path | None = Field(None, description="text with one target per line; null: `source` holds records")
+    held_out_source: Path | None = Field(None, description="pairs to evaluate on; null: a share of the others")
+    held_out_target: Path | None = None
+    held_out_share: float = Field(0.02, gt=0, lt=1)
+    source_field: str = "source"
+    target_field: str = "target"
+    encoding: str = "utf-8"
+    seq_len: int = Field(128, ge=2, description="tokens of a side at most; a longer pair is left out and counted")
+    rows: int = Field(64, ge=1, description="pairs per micro-batch")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Token ids; each side ends with EOS."""
+
+    source: list[int]
+    target: list[int]
+
+
+@dataclass(frozen=True)
+class PairBatch(Rows):
+    """Pairs side by side.
+
+    Args:
+        source_BS: token ids, padded on the right.
+        real_BS: where the source is no padding.
+        target_BT: what the decoder reads: the start token, then the target without its last token.
+        targets_BT: what it should say: the target, `IGNORED` at padding.
+    """
+
+    source_BS: Tensor
+    real_BS: Tensor
+    target_BT: Tensor
+    targets_BT: Tensor
+
+    @property
+    def length(self) -> int:
+        """S + T."""
+        return self.source_BS.shape[1] + self.target_BT.shape[1]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of both sides, padding left out."""
+        return int(self.real_BS.sum() + (self.targets_BT != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class PairCorpus:
+    """Training batches, batches to evaluate on, and what was left out."""
+
+    train: RowStream[Pair, PairBatch]
+    held_out: RowStream[Pair, PairBatch]
+    held_out_text: list[tuple[str, str]]
+    skipped: dict[str, dict]
+
+
+def read_pairs(source: Path, target: Path | None, config: PairsConfig) -> list[tuple[str, str]]:
+    """The pairs of a file, or of two.
+
+    Raises:
+        DataError: a file is missing, empty or of another length than the other; a record lacks a side; which, and where.
+    """
+    if target is not None:
+        lines = zip_longest(read_lines(source, config.encoding), read_lines(target, config.encoding))
+        pairs = []
+        for number, (a, b) in enumerate(lines, 1):
+            if a is None or b is None:
+                shorter, longer = (source, target) if a is None else (target, source)
+                raise DataError(
+                    f"ends before line {number}, and {longer.name} goes on", field="data.target", value=str(shorter)
+                )
+            pairs.append((a, b))
+    else:
+        pairs = []
+        for record in read_records(source, config.encoding):
+            sides = []
+            for name in (config.source_field, config.target_field):
+                value = record.value.get(name) if isinstance(record.value, dict) else None
+                if not isinstance(value, str):
+                    raise DataError(
+                        "must be text",
+                        field=f"{record.where} {name}",
+                        value=value,
+                        hint="data.source_field and data.target_field name the fields; two text files: data.source, data.target",
+                    )
+                sides.append(value)
+            pairs.append((sides[0], sides[1]))
+    if not pairs:
+        raise DataError("is empty", field="data.source", value=str(source))
+    return pairs
+
+
+def open_pairs(
+    config: PairsConfig, pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, start_id: int, seed: int
+) -> PairCorpus:
+    """Encode, split and make streams.
+
+    Args:
+        pairs: those of `config.source`.
+        start_id: what the decoder begins a target with.
+
+    Raises:
+        DataError: nothing is left to learn from.
+        ConfigError: one pair only, and none can be held out.
+    """
+    skipped = Skipped()
+    if config.held_out_source is not None:
+        held_text = read_pairs(config.held_out_source, config.held_out_target, config)
+        train_text = list(pairs)
+    else:
+        train_text, held_text = split(pairs, config.held_out_share)
+    train = encode(train_text, tokenizer, config.seq_len, skipped)
+    held = encode(held_text, tokenizer, config.seq_len, Skipped())
+    if not train or not held:
+        raise DataError("holds no pair that fits", field="data.source", value=str(config.source), hint=str(skipped))
+
+    def stream(rows: list[Pair]) -> RowStream[Pair, PairBatch]:
+        pad = tokenizer.pad_id or 0
+        return RowStream(
+            rows,
+            lambda some, drawn: collate_pairs(some, start_id, pad),
+            config.rows,
+            seed,
+            lambda pair: max(len(pair.source), len(pair.target)),
+        )
+
+    return PairCorpus(stream(train), stream(held), held_text, {"counts": skipped.counts, "first": skipped.first})
+
+
+def encode(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, seq_len: int, skipped: Skipped) -> list[Pair]:
+    """Both sides as tokens; pairs with an empty or over-long side are left out and counted."""
+    end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
+    sides = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in (0, 1)]
+    found = []
+    for number, (source, target) in enumerate(zip(*sides, strict=True), 1):
+        one = Pair([*source, *end], [*target, *end])
+        if not source or not target:
+            skipped.add("with an empty side", f"pair {number}")
+        elif max(len(one.source), len(one.target)) > seq_len:
+            skipped.add("over-long", f"pair {number}")
+        else:
+            found.append(one)
+    return found
+
+
+def collate_pairs(pairs: Sequence[Pair], start_id: int, pad_id: int) -> PairBatch:
+    """Pairs as a batch, as wide as the longest of each side."""
+    source_BS, real_BS = padded([pair.source for pair in pairs], pad_id)
+    target_BT, _ = padded([[start_id, *pair.target[:-1]] for pair in pairs], pad_id)
+    targets_BT, _ = padded([pair.target for pair in pairs], IGNORED)
+    return PairBatch(source_BS, real_BS, target_BT, targets_BT)
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths as one tensor, filled up on the right, and where they are real."""
+    ids = np.full((len(rows), max(map(len, rows))), fill, np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.from_numpy(ids), torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def split(pairs: Sequence[tuple[str, str]], share: float) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Pairs for training and pairs held out; the source's own text decides, so that copies of it stay together.
+
+    Raises:
+        ConfigError: there is one pair only.
+    """
+    held = [xxhash.xxh3_64_intdigest(source.encode()) % 2**32 < share * 2**32 for source, _ in pairs]
+    if all(held) or not any(held):
+        if len(pairs) < 2:
+            raise ConfigError(
+                "holds one pair only, and none can be held out", field="data.source", hint="set data.held_out_source"
+            )
+        held = [number == len(pairs) - 1 for number in range(len(pairs))]
+    return [p for p, out in zip(pairs, held, strict=True) if not out], [
+        p for p, out in zip(pairs, held, strict=True) if out
+    ]
+
+
+def read_lines(file: Path, encoding: str) -> Iterator[str]:
+    """The lines of a text file, gzipped or not, without their ends.
+
+    Raises:
+        DataError: it is missing, or not in `encoding`.
+    """
+    opener = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opener(file, "rt", encoding=encoding) as opened:
+            for line in opened:
+                yield line.rstrip("\n")
+    except FileNotFoundError:
+        raise DataError("no such file", field="data", value=str(file)) from None
+    except LookupError:
+        raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
+    except UnicodeDecodeError as err:
+        raise DataError(
+            f"is not {encoding}: {err.reason}", field="data", value=str(file), hint="set data.encoding"
+        ) from None
+    except (OSError, EOFError) as err:
+        raise DataError(f"cannot be read: {err}", field="data", value=str(file)) from None

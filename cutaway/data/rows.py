@@ -1,0 +1,78 @@
+"""Batches without end from rows that are held in memory: pairs, labelled texts, anything that a function can put together."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from cutaway.data.batch import Rows
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Rows)
+_POOL = 50  # batches whose rows are sorted by length together: little padding, and still a random order
+
+
+class RowStream(Generic[T, B]):
+    """An endless iterator of batches in an order that the seed decides, from any place it was left at.
+
+    Args:
+        rows: what there is.
+        collate: puts some rows together; the generator is for what is drawn anew in every epoch, and the same at the same place.
+        size: rows per batch.
+        seed: decides the order of every epoch.
+        length: of a row; rows of like length share a batch.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[T],
+        collate: Callable[[list[T], np.random.Generator], B],
+        size: int,
+        seed: int,
+        length: Callable[[T], int] = lambda row: 0,
+    ):
+        assert rows, "a stream over nothing"
+        self.rows, self.collate, self.size, self.seed, self.length = rows, collate, size, seed, length
+        self.epoch, self.batch = 0, 0
+        self._plan = lru_cache(maxsize=1)(self._plan_epoch)
+
+    def __iter__(self) -> Iterator[B]:
+        return self
+
+    def __next__(self) -> B:
+        if self.batch == self.batches_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
+        self.batch += 1
+        drawn = np.random.default_rng([self.seed, self.epoch, self.batch])
+        return self.collate([self.rows[i] for i in self._plan(self.epoch)[self.batch - 1]], drawn)
+
+    def once(self) -> Iterator[B]:
+        """One pass, shortest rows first, for evaluation: the same batches every time; the stream's own place does not move."""
+        order = sorted(range(len(self.rows)), key=lambda i: (self.length(self.rows[i]), i))
+        for number, start in enumerate(range(0, len(order), self.size)):
+            rows = [self.rows[i] for i in order[start : start + self.size]]
+            yield self.collate(rows, np.random.default_rng([self.seed, number]))
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one pass."""
+        return -(-len(self.rows) // self.size)
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands; JSON holds it."""
+        return {"epoch": self.epoch, "batch": self.batch, "seed": self.seed}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken."""
+        assert state["seed"] == self.seed, "the state belongs to a stream of another seed"
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+    def _plan_epoch(self, epoch: int) -> list[list[int]]:
+        generator = np.random.default_rng([self.seed, epoch])
+        order = generator.permutation(len(self.rows)).tolist()
+        pool = self.size * _POOL
+        for start in range(0, len(order), pool):
+            order[start : start + pool] = sorted(order[start : start + pool], key=lambda i: self.length(self.rows[i]))
+        batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
+        return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,63 @@
+"""Targets for many sources, and how near they are to references (sacreBLEU: Post 2018)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from cutaway.core.config import Config
+from cutaway.core.errors import ConfigError
+from cutaway.core.progress import Progress
+from cutaway.decode.beam import Beam
+from cutaway.infer.translate import translate
+from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.load import Loaded
+
+
+class TranslateConfig(Config):
+    """How targets are searched for."""
+
+    beam: Beam = Beam(width=5)
+    max_tokens: int = Field(128, ge=1, description="of a target, at most; no more than the model's context")
+    rows: int = Field(32, ge=1, description="sources translated together")
+
+
+def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateConfig) -> list[str]:
+    """The best target of every source, in the order of the sources. An empty source gives an empty target.
+
+    Raises:
+        ConfigError: the model is no encoder-decoder.
+        ContextLengthError: a source is longer than the model's context.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    if not isinstance(model, EncoderDecoder):
+        raise ConfigError(
+            "is no encoder-decoder", field="model", value=loaded.name, hint="one trained by cutaway seq2seq"
+        )
+    end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
+    ids = [[*found, *end] if found else [] for found in tokenizer.encode_batch(list(sources))]
+    order = sorted((i for i in range(len(ids)) if ids[i]), key=lambda i: len(ids[i]))
+    targets = [""] * len(ids)
+    limit = min(config.max_tokens, model.context)
+    with Progress("translating", len(order), "source") as progress:
+        for start in range(0, len(order), config.rows):
+            some = order[start : start + config.rows]
+            found = translate(
+                model, [ids[i] for i in some], config.beam, set(end), model.config.decoder_start_token_id, limit
+            )
+            for i, hypotheses in zip(some, found, strict=True):
+                targets[i] = tokenizer.decode(hypotheses[0].ids).strip()
+            progress.advance(len(some))
+    return targets
+
+
+def score(targets: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """BLEU and chrF of a whole set, and the signature that says how they were computed."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    bleu, chrf = BLEU(), CHRF()
+    return {
+        "bleu": round(bleu.corpus_score(list(targets), [list(references)]).score, 2),
+        "chrf": round(chrf.corpus_score(list(targets), [list(references)]).score, 2),
+        "signature": str(bleu.get_signature()),
+    }
