@@ -1,0 +1,273 @@
+"""What a run would take, before it is begun: parameters, FLOPs, memory by part, micro-batch, time.
+
+Everything is asked of a model of fake tensors, which has shapes and no numbers: 70 billion parameters take two seconds.
+What is an assumption (the share of peak) is a field of the report.
+
+    memory of one device, with N devices that share the model (FSDP, Rajbhandari et al. 2020; Zhao et al. 2023) or N = 1
+      weights       4 P / N
+      gradients     4 P_trained / N
+      optimiser     8 P_trained / N                          AdamW's two moments
+      copies        what autocast keeps of weights (N = 1); two blocks and what is outside the blocks, gathered (N > 1)
+      activations   what autograd keeps, counted by running the model on fake tensors, × rows
+      logits        one chunk in the loss, its softmax and its gradient, and the gradient of the head
+    compute   C = flops_per_token · tokens;  seconds = C / (devices · peak · mfu)
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from math import floor
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from cutaway.adapt.lora import LoraConfig, add_lora
+from cutaway.core.config import make_config
+from cutaway.core.device import pick_device, pick_dtype
+from cutaway.core.errors import ConfigError, near_matches
+from cutaway.data.corpus import DataConfig
+from cutaway.models.catalogue import PRECISIONS
+from cutaway.models.decoder import Decoder
+from cutaway.models.families import config_class, families, family
+from cutaway.models.gguf import config_from_gguf, metadata_without_arrays, open_gguf
+from cutaway.models.huggingface import model_config, read_config
+from cutaway.models.load import find
+from cutaway.text.load import load_tokenizer
+from cutaway.train.finetune import FinetuneConfig
+from cutaway.train.footprint import Kept, fake_model, kept_for_backward
+from cutaway.train.machine import MachineConfig, Precision
+from cutaway.train.parameters import count_parameters
+from cutaway.train.pretrain import PretrainConfig
+from cutaway.train.recipe import RunConfig
+from cutaway.train.slurm import SlurmConfig, sbatch_script
+from cutaway.train.throughput import flops_per_token
+
+TOKENS_PER_PARAMETER = 20
+"""Where more parameters and more tokens help equally at a given compute (Hoffmann et al. 2022, table 3, approach 1)."""
+
+_RECOMPUTED = 4 / 3  # activation checkpointing runs every forward pass twice: 8 products for each 6
+_SLACK = 1.1  # what a backward pass holds for a moment (measured on small models: 0.9 to 1.1 of what is counted)
+_CHUNK_LOGITS, _LEAST_ROWS = 2**22, 64  # of `loss.linear_cross_entropy`: logits held at a time, rows at the least
+
+
+class PlannedData(DataConfig):
+    """Where the data is does not matter to a plan; how long rows are does."""
+
+    path: tuple[Path, ...] | Path = Path()
+
+
+class PlanConfig(PretrainConfig, FinetuneConfig):  # type: ignore[misc]
+    """A run, in the words of both recipes so that their files can be planned as they are, and a machine."""
+
+    out: Path = Path("run")
+    data: PlannedData = PlannedData()
+    model: dict[str, Any] | str = Field(  # type: ignore[assignment]
+        {"model_type": "llama"}, description="family and shape; or a checkpoint, of which only the shape is read"
+    )
+    adapter: Literal["lora", "none"] = "none"
+    lora: LoraConfig = LoraConfig()
+    machine: MachineConfig = MachineConfig()
+    sharding: Literal["none", "fsdp"] = Field("none", description="fsdp: every device holds a part of the model")
+    checkpointing: bool = Field(False, description="compute each block again in the backward pass")
+    tokens: float | None = Field(None, gt=0, description="of the run; null: by loop.steps, else 20 per parameter")
+    slurm: SlurmConfig = SlurmConfig()
+    mfu: float = Field(0.4, gt=0, le=1, description="share of the peak that the model's own FLOPs are expected to get")
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes on one device during a training step, by what they hold; see the top of this file."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    copies: int
+    activations: int
+    logits: int
+
+    @property
+    def total(self) -> int:
+        """With what a backward pass holds for a moment."""
+        return int(_SLACK * sum(getattr(self, field.name) for field in fields(self)))
+
+
+def plan(config: PlanConfig) -> dict[str, Any]:
+    """The report: plain values, in bytes, FLOPs, tokens and seconds.
+
+    Raises:
+        ConfigError: a model that `pretrain` and `finetune` cannot train, or settings that contradict each other.
+    """
+    if config.sharding == "fsdp" and config.machine.devices == 1:
+        raise ConfigError("needs several devices", field="sharding", value="fsdp", hint="machine.devices=8")
+    model = planned_model(config)
+    _check_length(config, model)
+    parameters = count_parameters(model)
+    device, precision = config.machine.device(), _precision(config)
+    step_tokens = config.data.rows * config.data.seq_len * config.loop.micro_batches * config.machine.devices
+    hint = TOKENS_PER_PARAMETER * parameters["all"]
+    tokens = config.tokens or (config.loop.steps * step_tokens if config.loop.steps else hint)
+    per_token = flops_per_token(model, config.data.seq_len)
+    choices = list(_choices(config, model, device.memory))
+    wanted = {"precision": precision, "sharding": config.sharding, "checkpointing": config.checkpointing}
+    chosen = next(choice for choice in choices if wanted.items() <= choice.items())
+    seconds = per_token * tokens / (config.machine.devices * device.flops[precision] * config.mfu)
+    seconds *= _RECOMPUTED if config.checkpointing else 1
+    return {
+        "parameters": parameters,
+        "tokens": {"step": step_tokens, "run": int(tokens), "chinchilla": hint},
+        "flops": {"token": per_token, "run": per_token * tokens},
+        "machine": {
+            **config.machine.model_dump(include={"name", "devices"}),
+            "flops": device.flops[precision],
+            "memory": device.memory,
+            "nodes": config.machine.nodes,
+            "devices_on_a_node": min(config.machine.devices, config.machine.per_node),
+            "is_gpu": device.is_gpu,
+            "source": device.source,
+        },
+        "memory": chosen,
+        "choices": choices,
+        "suggested": _suggested(config, chosen),
+        "time": {"seconds": seconds, "device_hours": seconds / 3600 * config.machine.devices, "mfu": config.mfu},
+        "serving": _serving(model, parameters["all"], device.memory),
+    }
+
+
+def slurm_script(config: PlanConfig, report: dict[str, Any]) -> str:
+    """The planned run as a job; see `slurm.sbatch_script`."""
+    recipe: type[RunConfig] = FinetuneConfig if isinstance(config.model, str) else PretrainConfig
+    given = config.model_dump(mode="json", exclude_unset=True, include=set(recipe.model_fields))
+    return sbatch_script(config.slurm, given, report, "pretrain" if recipe is PretrainConfig else "finetune")
+
+
+def planned_model(config: PlanConfig) -> Any:
+    """The model of fake tensors, with its adapters where the run has them."""
+    module, shape = _shape(config)
+    if hasattr(
+        shape, "rope_scaling"
+    ):  # it has no weights and takes no memory, and one kind looks at the positions' values
+        shape = shape.model_copy(update={"rope_scaling": type(shape.rope_scaling)()})
+
+    def build() -> Any:
+        model = module.build(shape)
+        if not (hasattr(model, "blocks") and hasattr(model, "embedding") and not hasattr(model, "encode")):
+            raise ConfigError(
+                "neither pretrain nor finetune trains this family",
+                field="model.model_type",
+                value=shape.model_type,
+                hint="a decoder, bert or roberta",
+            )
+        if config.adapter == "lora":
+            add_lora(model, config.lora)
+        return model
+
+    return fake_model(build)
+
+
+def step_memory(
+    model: Any, per_row: Kept, fixed: Kept, *, rows: int, devices: int, checkpointing: bool, precision: Precision
+) -> StepMemory:
+    """Bytes on one device for micro-batches of `rows` rows.
+
+    Args:
+        per_row, fixed: of `footprint.kept_for_backward`, at this precision.
+        devices: how many share weights, gradients and the optimiser's state; 1: none is shared.
+    """
+    weights = sum(weight.nbytes for weight in model.parameters())
+    trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    copies = fixed.checkpointed if checkpointing else fixed.total
+    if devices > 1:
+        blocks = sorted(sum(weight.numel() for weight in block.parameters()) for block in model.blocks)
+        outside = sum(weight.numel() for weight in model.parameters()) - sum(blocks)
+        copies = (2 if precision == "bfloat16" else 4) * (sum(blocks[-2:]) + outside)
+    V, head = model.embedding.weight.shape[0], model.embedding.weight
+    return StepMemory(
+        weights // devices,
+        trained // devices,
+        2 * trained // devices,
+        copies,
+        rows * (per_row.checkpointed if checkpointing else per_row.total),
+        3 * 4 * max(_CHUNK_LOGITS, _LEAST_ROWS * V) + (head.nbytes if head.requires_grad else 0),
+    )
+
+
+def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str, Any]]:
+    """Every combination of precision, sharding and checkpointing: memory at the configured rows, and the rows that fit."""
+    formats: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    for precision, dtype in formats.items():
+        per_row, fixed = kept_for_backward(model, config.data.seq_len, dtype)
+        for sharding in ("none", "fsdp") if config.machine.devices > 1 else ("none",):
+            for checkpointing in (False, True):
+                devices = config.machine.devices if sharding == "fsdp" else 1
+                how: dict[str, Any] = {"devices": devices, "checkpointing": checkpointing, "precision": precision}
+                needed = step_memory(model, per_row, fixed, rows=config.data.rows, **how)
+                none, one = (step_memory(model, per_row, fixed, rows=rows, **how).total for rows in (0, 1))
+                yield {
+                    "precision": precision,
+                    "sharding": sharding,
+                    "checkpointing": checkpointing,
+                    "rows": config.data.rows,
+                    **asdict(needed),
+                    "total": needed.total,
+                    "fits": needed.total <= memory,
+                    "most_rows": max(0, floor((memory - none) / (one - none))),
+                }
+
+
+def _suggested(config: PlanConfig, chosen: dict[str, Any]) -> dict[str, int] | None:
+    """As many rows at a time as fit, and micro-batches that leave the tokens of a step as they are; None where no row fits."""
+    in_all = config.data.rows * config.loop.micro_batches
+    fitting = [rows for rows in range(1, in_all + 1) if in_all % rows == 0 and rows <= chosen["most_rows"]]
+    return {"data.rows": fitting[-1], "loop.micro_batches": in_all // fitting[-1]} if fitting else None
+
+
+def _serving(model: Any, parameters: int, memory: float) -> dict[str, Any] | None:
+    """Of a decoder: weights by format, the cache (bfloat16) of one token, and how many whole contexts fit beside the weights."""
+    if not isinstance(model, Decoder):
+        return None
+    c = model.config
+    per_token = 2 * len(model.blocks) * c.kv_heads * c.kv_width * 2
+    context = min(model.context, model.window or model.context)
+    weights = {name: int(parameters * bits / 8) for name, bits in PRECISIONS.items()}
+    fit = {name: max(0, floor((memory - size) / (per_token * context))) for name, size in weights.items()}
+    return {"weights": weights, "cache_per_token": per_token, "context": context, "contexts_that_fit": fit}
+
+
+def _shape(config: PlanConfig) -> tuple[Any, Any]:
+    """The family's module and its configuration."""
+    checkpoint = config.start or (config.model if isinstance(config.model, str) else None)
+    if checkpoint is not None:
+        path = find(checkpoint)
+        if path.is_dir():
+            shape = model_config(read_config(path))
+        else:
+            reader = open_gguf(path)
+            tensors = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
+            shape = config_from_gguf(metadata_without_arrays(reader), tensors, str(path))
+        return family(shape.model_type), shape
+    assert isinstance(config.model, dict)
+    kind = config.model.get("model_type", "llama")
+    if kind not in families():
+        raise ConfigError("unknown", field="model.model_type", value=kind, hint=near_matches(str(kind), families()))
+    vocabulary = config.train_tokenizer.vocab_size
+    if "vocab_size" not in config.model and config.tokenizer is not None:
+        vocabulary = load_tokenizer(config.tokenizer).vocab_size
+    module = families()[kind]
+    return module, make_config(config_class(module), {"vocab_size": vocabulary, **config.model, "model_type": kind})
+
+
+def _precision(config: PlanConfig) -> Precision:
+    """The format of the products; of a device that is not at hand, `auto` is bfloat16."""
+    if config.loop.precision != "auto":
+        return config.loop.precision
+    if config.machine.name != "this":
+        return "bfloat16"
+    return "bfloat16" if pick_dtype("auto", pick_device()) == torch.bfloat16 else "float32"
+
+
+def _check_length(config: PlanConfig, model: Any) -> None:
+    if config.data.seq_len > model.context:
+        raise ConfigError(
+            f"the model is made for {model.context} positions", field="data.seq_len", value=config.data.seq_len
+        )
