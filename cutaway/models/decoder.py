@@ -33,9 +33,13 @@ class Decoder(nn.Module, ABC):
 
     def finish(self) -> None:
         """Add the output head, share what is shared, and draw the weights."""
-        self.lm_head = nn.Linear(self.config.width, self.config.vocab_size, bias=False)
+        self.lm_head = self.make_head()
         self.tie()
         initialise(self, self.config.initializer_range)
+
+    def make_head(self) -> nn.Module:
+        """The output head, D to V."""
+        return nn.Linear(self.config.width, self.config.vocab_size, bias=False)
 
     def tie(self) -> None:
         """Share the embedding with the output head, where the configuration says so."""

@@ -100,7 +100,7 @@ def attend_tiled(
     bias = bias.expand(*q.shape[:2], T, S)
     highest = torch.full_like(q[..., :1], -math.inf)
     total = torch.zeros_like(highest)
-    out = torch.zeros_like(q)
+    out = q.new_zeros(*q.shape[:3], v.shape[-1])
     for start in range(0, S, tile):
         scores = q @ k[:, :, start : start + tile].transpose(-1, -2) * scale + bias[..., start : start + tile]
         scores = scores.masked_fill(~mask[..., start : start + tile], -math.inf)

@@ -18,6 +18,7 @@ class KVCache:
     Args:
         n_layers, batch, n_kv_heads, head_dim: L, B, G, K.
         capacity: S, the most positions a row can hold.
+        value_dim: K of the values, where it is another one than that of the keys.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class KVCache:
         capacity: int,
         dtype: torch.dtype,
         device: torch.device,
+        value_dim: int | None = None,
     ):
-        shape = (n_layers, batch, n_kv_heads, capacity, head_dim)
-        self.k_LBGSK, self.v_LBGSK = _zeros(shape, dtype, device), _zeros(shape, dtype, device)
+        shape = (n_layers, batch, n_kv_heads, capacity)
+        self.k_LBGSK = _zeros((*shape, head_dim), dtype, device)
+        self.v_LBGSK = _zeros((*shape, head_dim if value_dim is None else value_dim), dtype, device)
         self.lengths = torch.zeros(batch, dtype=torch.int64)  # on the CPU: the loop reads it at every step
 
     @property
@@ -49,7 +52,7 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        return 2 * self.k_LBGSK.nbytes
+        return self.k_LBGSK.nbytes + self.v_LBGSK.nbytes
 
     def rows(self, start: int, stop: int) -> "KVCache":
         """A view of some rows: what is written through it is written here."""
@@ -111,7 +114,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 
     `torch.zeros` touches every page, and in NumPy's, which asks for huge pages, one written position takes two megabytes.
     """
-    if device.type != "cpu" or not hasattr(mmap, "MADV_NOHUGEPAGE"):
+    if device.type != "cpu" or not hasattr(mmap, "MADV_NOHUGEPAGE") or 0 in shape:
         return torch.zeros(shape, dtype=dtype, device=device)
     memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without huge pages has none to refuse

@@ -16,6 +16,7 @@ from cutaway.core.config import Config
 from cutaway.data.batch import Batch
 from cutaway.data.pairs import PairBatch
 from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
+from cutaway.nn.adaptive_softmax import AdaptiveSoftmax
 from cutaway.nn.experts import balance_loss, expert_layers
 from cutaway.nn.masks import same_segment, segment_mask
 
@@ -64,6 +65,8 @@ def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig
     head, options = model.output, config.model_dump(exclude={"balance"})
     if type(head) is nn.Linear:
         loss = linear_cross_entropy(model.to_output(h_ND), head.weight, head.bias, targets_N, **options)
+    elif isinstance(head, AdaptiveSoftmax):
+        loss = head.loss(model.to_output(h_ND), targets_N)
     else:  # an adapted head is a module of its own: logits chunk by chunk, made again in the backward pass
         loss = h_ND.new_zeros((), dtype=torch.float32)
         for h_CD, targets_C in zip(h_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True):
