@@ -11,9 +11,9 @@ from cutaway.data.shapes import Document, shape
 
 Unit = Literal["record", "paragraph", "line"]
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"  # scripts that put no space between words
-_WORD = regex.compile(rf"[{_UNSPACED}]|[\p{{L}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+(?:['’][\p{{L}}\p{{M}}]+)*", regex.V1)
-_CHARACTER, _LETTER = regex.compile(rf"[{_UNSPACED}]"), regex.compile(r"\p{L}")
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}"  # scripts that put no space between words
+_WORD = regex.compile(rf"[{UNSPACED}]|[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]+(?:['’][\p{{L}}\p{{M}}]+)*", regex.V1)
+_CHARACTER, _LETTER = regex.compile(rf"[{UNSPACED}]"), regex.compile(r"\p{L}")
 _NUMBERED = regex.compile(r"(.+):\d+")
 _ENDS = {"paragraph": regex.compile(r"(\n[^\S\n]*\n\s*)"), "line": regex.compile(r"(\n)")}  # ends are kept: lines count
 _SHAPED = {"text", "messages", "conversations", "output", "completion", "response"}

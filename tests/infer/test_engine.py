@@ -190,3 +190,24 @@ def test_a_reply_can_have_an_opening(loaded):
     [after] = engine.generate([[*prompt, *opening]], GREEDY, 4, ignore_end=True)
     assert forced.ids == [*opening, *after.ids]
     assert all(one.logprob <= 0 for one in forced.logprobs)
+
+
+def test_only_decoders_run(tokenizer, tmp_path):
+    from cutaway.core.errors import ConfigError
+    from cutaway.models.families import make_model
+    from cutaway.models.load import Loaded
+
+    for kind in ("bert", "t5", "vit"):
+        with pytest.raises(ConfigError, match=f"model='{kind}': cannot continue a text"):
+            Engine(
+                Loaded(
+                    make_model(
+                        {"model_type": kind, "hidden_size": 24, "num_attention_heads": 2}
+                        if kind != "t5"
+                        else {"model_type": kind}
+                    ),
+                    tokenizer,
+                    kind,
+                    tmp_path,
+                )
+            )
