@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
-import torch
-import xxhash
 from pydantic import Field
 from torch import Tensor
 
 from cutaway.core.config import Config
-from cutaway.core.errors import ConfigError, DataError
+from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
 from cutaway.data.examples import Skipped
 from cutaway.data.read import read_records
-from cutaway.data.rows import RowStream
+from cutaway.data.rows import RowStream, padded, split
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.tokenizer import Tokenizer
 
@@ -140,7 +137,7 @@ def open_pairs(
         held_text = read_pairs(config.held_out_source, config.held_out_target, config)
         train_text = list(pairs)
     else:
-        train_text, held_text = split(pairs, config.held_out_share)
+        train_text, held_text = split(pairs, config.held_out_share, lambda pair: pair[0])
     train = encode(train_text, tokenizer, config.seq_len, skipped)
     held = encode(held_text, tokenizer, config.seq_len, Skipped())
     if not train or not held:
@@ -181,33 +178,6 @@ def collate_pairs(pairs: Sequence[Pair], start_id: int, pad_id: int) -> PairBatc
     target_BT, _ = padded([[start_id, *pair.target[:-1]] for pair in pairs], pad_id)
     targets_BT, _ = padded([pair.target for pair in pairs], IGNORED)
     return PairBatch(source_BS, real_BS, target_BT, targets_BT)
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as one tensor, filled up on the right, and where they are real."""
-    ids = np.full((len(rows), max(map(len, rows))), fill, np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-    lengths = torch.tensor([len(row) for row in rows])
-    return torch.from_numpy(ids), torch.arange(ids.shape[1]) < lengths[:, None]
-
-
-def split(pairs: Sequence[tuple[str, str]], share: float) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs for training and pairs held out; the source's own text decides, so that copies of it stay together.
-
-    Raises:
-        ConfigError: there is one pair only.
-    """
-    held = [xxhash.xxh3_64_intdigest(source.encode()) % 2**32 < share * 2**32 for source, _ in pairs]
-    if all(held) or not any(held):
-        if len(pairs) < 2:
-            raise ConfigError(
-                "holds one pair only, and none can be held out", field="data.source", hint="set data.held_out_source"
-            )
-        held = [number == len(pairs) - 1 for number in range(len(pairs))]
-    return [p for p, out in zip(pairs, held, strict=True) if not out], [
-        p for p, out in zip(pairs, held, strict=True) if out
-    ]
 
 
 def read_lines(file: Path, encoding: str) -> Iterator[str]:

@@ -1,11 +1,15 @@
-"""Batches without end from rows that are held in memory: pairs, labelled texts, anything that a function can put together."""
+"""Rows that are held in memory (pairs, labelled texts, anything that a function puts together), and batches of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
+import xxhash
+from torch import Tensor
 
+from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Rows
 
 T = TypeVar("T")
@@ -76,3 +80,27 @@ class RowStream(Generic[T, B]):
             order[start : start + pool] = sorted(order[start : start + pool], key=lambda i: self.length(self.rows[i]))
         batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
         return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+    """Rows of different lengths as one tensor, filled up on the right, and where they are real."""
+    ids = np.full((len(rows), max(map(len, rows))), fill, np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    lengths = torch.tensor([len(row) for row in rows])
+    return torch.from_numpy(ids), torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def split(rows: Sequence[T], share: float, key: Callable[[T], str]) -> tuple[list[T], list[T]]:
+    """Rows for training and rows held out; a row's own key decides, so that copies of it stay together.
+
+    Raises:
+        ConfigError: there is one row only.
+    """
+    held = [xxhash.xxh3_64_intdigest(key(row).encode()) % 2**32 < share * 2**32 for row in rows]
+    if all(held) or not any(held):
+        if len(rows) < 2:
+            raise ConfigError("holds one row only, and none can be held out", field="data", hint="give held-out data")
+        held = [number == len(rows) - 1 for number in range(len(rows))]
+    sides = list(zip(rows, held, strict=True))
+    return [row for row, out in sides if not out], [row for row, out in sides if out]

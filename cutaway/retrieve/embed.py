@@ -12,6 +12,7 @@ from cutaway.core.progress import Progress
 from cutaway.models.load import Loaded, load
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.masks import padding_mask
+from cutaway.text.framing import Framing
 
 _BATCH_TOKENS = 8192
 
@@ -28,7 +29,7 @@ class Embedder:
         loaded: Loaded = load(spec, dtype="float32")
         self.name, self.model, self.tokenizer = loaded.name, loaded.model, loaded.tokenizer
         self.max_tokens = min(max_tokens, self.model.context)
-        self._start, self._end = self.tokenizer.special["[CLS]"], self.tokenizer.special["[SEP]"]
+        self._framing = Framing(self.tokenizer)
 
     @property
     def width(self) -> int:
@@ -42,7 +43,7 @@ class Embedder:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Tensor:
         """N × D vectors of length one, in the order of the texts. Texts of like length are computed together."""
-        ids = [[self._start, *found[: self.max_tokens - 2], self._end] for found in self.tokenizer.encode_batch(texts)]
+        ids = [self._framing.frame(found, None, self.max_tokens)[0] for found in self.tokenizer.encode_batch(texts)]
         vectors_ND = torch.empty(len(ids), self.width)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         while order:
