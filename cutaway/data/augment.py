@@ -1,0 +1,174 @@
+"""More training texts from those there are: words dropped, swapped or replaced by synonyms, or the counterfactual text.
+
+    for record in augment(read_records("in.jsonl"), AugmentConfig(method="dropout", share=0.1)): ...
+
+Every copy draws from a generator of its own, made of the seed, the record's number and the copy's: the same stream gives the same
+texts. In conversations only what the assistant reads is made noisy; its replies are what is learned, and stay as they are.
+Counterparts replace words on both sides.
+
+Sources: dropout, Iyyer et al. (2015), Deep Unordered Composition; synonyms, Wei and Zou (2019), EDA; swaps of neighbours, Lample
+et al. (2018), unlike EDA's of any two words, which lose the meaning; back-translation, Sennrich et al. (2016).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import regex
+from pydantic import Field, model_validator
+
+from cutaway.core.config import Config
+from cutaway.core.errors import DataError
+from cutaway.data.counterfactual import Counterparts, own_pairs, pairs_of
+from cutaway.data.read import Record
+from cutaway.data.units import word_spans
+from cutaway.data.word_table import finder, like, read_table
+
+Translate = Callable[[list[str]], list[str]]
+
+_READ, _LEARNED = ("text", "instruction", "input", "prompt"), ("output", "completion", "response", "chosen", "rejected")
+_ASSISTANT = ("assistant", "gpt", "bing", "function_call")
+
+
+class AugmentConfig(Config):
+    """How texts are changed."""
+
+    method: Literal["dropout", "swap", "synonyms", "counterfactual"]
+    share: float = Field(0.1, gt=0, lt=1, description="of the words that could be changed, how many are, on average")
+    copies: int = Field(1, ge=1, description="changed texts per record")
+    keep: bool = Field(True, description="write the record as it is, too")
+    table: Path | None = Field(None, description="synonyms, or pairs of counterparts: JSON, or lines with tabs")
+    own: bool = Field(True, description="counterparts: use Cutaway's own pairs beside those of the table")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AugmentConfig":
+        if self.method == "counterfactual" and self.copies > 1:
+            raise ValueError("copies must be 1 with method=counterfactual: a text has one counterpart")
+        if self.method == "counterfactual" and not (self.own or self.table):
+            raise ValueError("method=counterfactual with own=false needs table=FILE")
+        if self.method == "synonyms" and self.table is None:
+            raise ValueError("method=synonyms needs table=FILE of words and their synonyms")
+        if self.method in ("dropout", "swap") and self.table is not None:
+            raise ValueError(f"method={self.method} takes no table")
+        return self
+
+
+def augment(records: Iterable[Record], config: AugmentConfig) -> Iterator[Record]:
+    """The records, each followed by those of its changed copies that are new.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
+    change = _method(config)
+    for number, record in enumerate(records):
+        made = [record.value]
+        for copy in range(config.copies):
+            draw = np.random.default_rng([config.seed, number, copy])
+            changed = rewrite(record.value, partial(change, draw=draw), config.method == "counterfactual")
+            if changed not in made:
+                made.append(changed)
+        yield from (Record(value, record.where) for value in made[0 if config.keep else 1 :])
+
+
+def rewrite(value: Any, change: Callable[[str], str], replies: bool) -> Any:
+    """A record with its texts changed, whatever its shape; those of the assistant only if `replies`."""
+    if isinstance(value, str):
+        return change(value)
+    if not isinstance(value, Mapping):
+        return value
+    keys = _READ + _LEARNED if replies else _READ
+    out = {key: change(inner) if key in keys and isinstance(inner, str) else inner for key, inner in value.items()}
+    for turns, role, content in (("messages", "role", "content"), ("conversations", "from", "value")):
+        if isinstance(value.get(turns), list):
+            out[turns] = [
+                {**turn, content: change(turn[content])}
+                if isinstance(turn.get(content), str) and (replies or turn.get(role) not in _ASSISTANT)
+                else turn
+                for turn in value[turns]
+            ]
+    return out
+
+
+def drop_words(text: str, share: float, draw: np.random.Generator) -> str:
+    """The text with each word dropped with probability `share`, and the space before it; one word always stays."""
+    spans = word_spans(text)
+    dropped = draw.random(len(spans)) < share
+    if len(spans) and dropped.all():
+        dropped[draw.integers(len(spans))] = False
+    out, end = "", 0
+    for (start, stop), gone in zip(spans, dropped, strict=True):
+        out += text[end:start]
+        if gone:
+            out, end = out.rstrip(" \t"), stop
+            if not out or out[-1] == "\n":
+                end += len(text[stop:]) - len(text[stop:].lstrip(" \t"))
+        else:
+            out, end = out + text[start:stop], stop
+    return out + text[end:]
+
+
+def swap_words(text: str, share: float, draw: np.random.Generator) -> str:
+    """The text with neighbouring words swapped, each word in at most one swap, so that about `share` of them move."""
+    spans = word_spans(text)
+    words = [text[start:stop] for start, stop in spans]
+    chosen = draw.random(len(words)) < share / (2 - share)  # of the words that are still free
+    place = 0
+    while place < len(words) - 1:
+        if chosen[place]:
+            words[place], words[place + 1] = words[place + 1], words[place]
+        place += 2 if chosen[place] else 1
+    out, end = "", 0
+    for (start, stop), word in zip(spans, words, strict=True):
+        out, end = out + text[end:start] + word, stop
+    return out + text[end:]
+
+
+class Synonyms:
+    """Replacing words by synonyms.
+
+    Args:
+        table: words, and what may stand for each.
+    """
+
+    def __init__(self, table: Mapping[str, Sequence[str]]):
+        self._table = {word.casefold(): list(others) for word, others in table.items()}
+        self._find = finder(self._table)
+
+    def replace(self, text: str, share: float, draw: np.random.Generator) -> str:
+        """The text with each word of the table replaced by one of its synonyms with probability `share`."""
+
+        def replaced(match: regex.Match) -> str:
+            others = self._table.get(match[0].casefold(), [match[0]])
+            return like(others[draw.integers(len(others))], match[0]) if draw.random() < share else match[0]
+
+        return self._find.sub(replaced, text)
+
+
+def back_translate(texts: list[str], there: Translate, back: Translate) -> list[str]:
+    """The texts translated into another language and back: other words, the same meaning.
+
+    Raises:
+        DataError: a translation has not as many texts as it was given.
+    """
+    for translate in (there, back):
+        translated = translate(texts)
+        if len(translated) != len(texts):
+            raise DataError(f"the translation of {len(texts)} texts has {len(translated)}", field="translate")
+        texts = translated
+    return texts
+
+
+def _method(config: AugmentConfig) -> Callable[..., str]:
+    table = read_table(config.table) if config.table else {}
+    match config.method:
+        case "dropout":
+            return partial(drop_words, share=config.share)
+        case "swap":
+            return partial(swap_words, share=config.share)
+        case "synonyms":
+            return partial(Synonyms(table).replace, share=config.share)
+    counterparts = Counterparts(pairs_of(table) + (own_pairs() if config.own else []))
+    return lambda text, draw: counterparts.swap(text)
