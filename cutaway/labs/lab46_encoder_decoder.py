@@ -212,7 +212,8 @@ LAB = Lab(
             Bilingual(
                 "the mask itself is not strict: a position sees the token that stands there, so that token i is predicted from i "
                 "inputs, the start token and i − 1 others; the shift of the input by one makes the difference.",
-                "掩码本身并不排除自身：每个位置都看到该位置上的词元，因此第 i 个词元由 i 个输入（起始词元和前 i − 1 个词元）预测；差别来自输入右移一位。",
+                "掩码本身并不排除自身：每个位置都看到该位置上的词元，因此第 i 个词元由 i 个输入"
+                "（起始词元和前 i − 1 个词元）预测；差别来自输入右移一位。",
             ),
             lambda n: is_lower(n["decoder"], 0) and is_lower(n["decoder_only"], 0),
         ),

@@ -18,12 +18,14 @@ def test_verdict_is_the_expected_one(numbers):
 def test_flow_finds_which_output_reads_which_input():
     ids = torch.tensor([[3, 1, 2]])
     assert flow(lambda ids: ids.cumsum(1)[..., None], ids).tolist() == torch.ones(3, 3).tril().bool().tolist()
-    assert flow(lambda ids: ids.sum(1, keepdim=True), ids).tolist() == [[True, True, True]]
+    assert flow(lambda ids: ids.sum(1, keepdim=True)[..., None], ids).tolist() == [[True, True, True]]
 
 
 def test_shapes_of_flow():
-    assert is_full([[1.0, 1.0]]) and not is_full([[1.0, 0.5]])
-    assert is_lower([[1.0, 0.0], [1.0, 1.0]], 0) and is_lower([[0.0, 0.0], [1.0, 0.0]], -1)
+    assert is_full([[1.0, 1.0]])
+    assert not is_full([[1.0, 0.5]])
+    assert is_lower([[1.0, 0.0], [1.0, 1.0]], 0)
+    assert is_lower([[0.0, 0.0], [1.0, 0.0]], -1)
     assert not is_lower([[1.0, 1.0], [1.0, 1.0]], 0)
 
 
