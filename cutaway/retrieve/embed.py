@@ -12,6 +12,7 @@ from cutaway.core.progress import Progress
 from cutaway.models.load import Loaded, load
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.masks import padding_mask
+from cutaway.nn.pooling import mean_pool
 from cutaway.text.framing import Framing
 
 _BATCH_TOKENS = 8192
@@ -59,6 +60,4 @@ class Embedder:
         T = int(lengths_B.max())
         ids_BT = torch.tensor([row + [0] * (T - len(row)) for row in rows])
         mask = padding_mask(lengths_B, T)
-        h_BTD = self.model(ids_BT, mask_BTS=mask)
-        mean_BD = (h_BTD * mask[:, 0, 0, :, None]).sum(1) / lengths_B[:, None]
-        return torch.nn.functional.normalize(mean_BD, dim=-1)
+        return mean_pool(self.model(ids_BT, mask_BTS=mask), mask[:, 0, 0])

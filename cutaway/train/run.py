@@ -2,14 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cutaway.core.config import Config, load_config, save_config
 from cutaway.core.errors import ConfigError
 from cutaway.core.files import recover_folder, write_text
-from cutaway.data.corpus import DataConfig
-from cutaway.data.labelled import LabelledConfig
-from cutaway.data.pairs import PairsConfig
 
 CONFIG, REPORT = "config.yaml", "report.json"
 
@@ -33,7 +30,14 @@ def begin_run(config: Config, out: Path) -> dict[str, Any] | None:
     return json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
 
 
-def check_length(data: DataConfig | PairsConfig | LabelledConfig, model: Any) -> None:
+class HasLength(Protocol):
+    """A configuration of data that says how long a row is."""
+
+    @property
+    def seq_len(self) -> int: ...
+
+
+def check_length(data: HasLength, model: Any) -> None:
     """Refuse rows that are longer than the model's context."""
     if data.seq_len > model.context:
         raise ConfigError(

@@ -1,0 +1,29 @@
+"""Contrastive losses: a row's own partner against the partners of the other rows.
+
+B rows, N further candidates, D width; all vectors have length one.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def info_nce(
+    a_BD: Tensor, b_BD: Tensor, temperature: float | Tensor, negatives_ND: Tensor | None = None, two_sided: bool = False
+) -> tuple[Tensor, Tensor]:
+    """−log softmax of the similarity to the own partner, summed over rows (van den Oord et al. 2018, eq. 4).
+
+    Args:
+        negatives_ND: hard negatives; every row is compared with all of them.
+        two_sided: the mean of a finding b and b finding a, without the hard negatives (Radford et al. 2021).
+
+    Returns:
+        The loss, and the share of rows whose own partner is the nearest.
+    """
+    candidates_CD = b_BD if negatives_ND is None else torch.cat((b_BD, negatives_ND))
+    scores_BC = (a_BD @ candidates_CD.T / temperature).float()
+    own_B = torch.arange(len(a_BD), device=a_BD.device)
+    loss = cross_entropy(scores_BC, own_B, reduction="sum")
+    if two_sided:
+        loss = (loss + cross_entropy(scores_BC[:, : len(b_BD)].T, own_B, reduction="sum")) / 2
+    return loss, (scores_BC.argmax(-1) == own_B).float().mean()

@@ -1,0 +1,132 @@
+"""The contrastive loss by its definition, and an encoder that learns which texts belong together."""
+
+import json
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+from typer.testing import CliRunner
+
+from cutaway.cli.main import app
+from cutaway.core.config import load_config
+from cutaway.core.errors import ConfigError, DataError
+from cutaway.loss.contrastive import info_nce
+from cutaway.models.families import make_model
+from cutaway.models.huggingface import save_model
+from cutaway.retrieve.embed import Embedder
+from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
+from cutaway.train.contrast import ContrastRunConfig, contrast
+
+WORDS = {
+    "red": "scarlet",
+    "big": "large",
+    "fast": "quick",
+    "cold": "chilly",
+    "sad": "gloomy",
+    "old": "ancient",
+    "wet": "damp",
+}
+THINGS = ["car", "house", "dog", "river", "cup", "road", "coat", "boat"]
+
+
+def rows(negative=False):
+    for word, like in WORDS.items():
+        for thing in THINGS:
+            other = THINGS[(THINGS.index(thing) + 3) % len(THINGS)]
+            row = {"anchor": f"a {word} {thing}", "positive": f"the {thing} is {like}"}
+            yield {**row, "negative": f"the {other} is {like}"} if negative else row
+
+
+def write(path, found):
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    texts = [text for row in rows() for text in row.values()]
+    tokenizer = train_tokenizer(texts, TrainTokenizerConfig(kind="wordpiece", vocab_size=300, min_frequency=1))
+    torch.manual_seed(0)
+    shape = dict(model_type="bert", hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48)
+    folder = tmp_path_factory.mktemp("encoder") / "bert"
+    save_model(
+        make_model({**shape, "vocab_size": tokenizer.vocab_size, "max_position_embeddings": 32}), tokenizer, folder
+    )
+    return folder
+
+
+def settings(path, start, out, *more):
+    fast = ["data.rows=16", "data.seq_len=16", "loop.epochs=40", "loop.tensorboard=false", "loop.compile=off"]
+    return [
+        f"data.path={path}",
+        f"start={start}",
+        f"out={out}",
+        *fast,
+        "loop.precision=float32",
+        "optim.lr=3e-3",
+        *more,
+    ]
+
+
+def run(*words):
+    return contrast(load_config(ContrastRunConfig, None, settings(*words)))
+
+
+def test_the_loss():
+    torch.manual_seed(0)
+    a, b, c = (normalize(torch.randn(5, 8), dim=-1) for _ in range(3))
+    scores = (a @ b.T / 0.1).log_softmax(-1)
+    torch.testing.assert_close(info_nce(a, b, 0.1)[0], -scores.diag().sum())
+    with_negatives = (a @ torch.cat((b, c)).T / 0.1).log_softmax(-1)[:, :5]
+    torch.testing.assert_close(info_nce(a, b, 0.1, c)[0], -with_negatives.diag().sum())
+    back = (b @ a.T / 0.1).log_softmax(-1)
+    torch.testing.assert_close(info_nce(a, b, 0.1, two_sided=True)[0], -(scores.diag() + back.diag()).sum() / 2)
+    loss, nearest = info_nce(a, a, 0.01)
+    assert nearest == 1
+    assert loss < 0.01
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_texts_that_belong_together_become_near(encoder, tmp_path, negative):
+    report = run(write(tmp_path / "r.jsonl", rows(negative)), encoder, tmp_path / "run")
+    loss = report["held_out_loss"]["held_out"]
+    assert loss["after"] < 0.7 * loss["before"]
+    embedder = Embedder(str(tmp_path / "run" / "model"))
+    anchor, own, other = embedder.encode(["a cold river", "the river is chilly", "the coat is ancient"])
+    assert anchor @ own > anchor @ other + 0.3
+
+
+def test_two_sided_and_the_command(encoder, tmp_path):
+    path = write(tmp_path / "r.jsonl", rows())
+    said = (
+        CliRunner()
+        .invoke(
+            app,
+            ["contrast", *settings(path, encoder, tmp_path / "run", "loop.steps=3", "loss.two_sided=true")],
+            catch_exceptions=False,
+        )
+        .stdout
+    )
+    assert "nats per row" in said
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ([{"anchor": "x"}], r"r.jsonl:1 positive: must be text.*data.positive_field"),
+        ([{"anchor": " ", "positive": "y"}], r"r.jsonl:1 anchor"),
+        ([{"anchor": "x", "positive": "y", "negative": 3}], "negative=3"),
+        (
+            [{"anchor": "x", "positive": "y", "negative": "z"}, {"anchor": "x", "positive": "y"}],
+            r"r.jsonl:2 negative: is in some",
+        ),
+    ],
+)
+def test_bad_records_are_named(encoder, tmp_path, found, says):
+    with pytest.raises(DataError, match=says):
+        run(write(tmp_path / "r.jsonl", found), encoder, tmp_path / "run")
+
+
+def test_a_decoder_is_refused(tiny_folder, tmp_path):
+    with pytest.raises(ConfigError, match="is no encoder"):
+        run(write(tmp_path / "r.jsonl", rows()), tiny_folder, tmp_path / "run")
