@@ -9,7 +9,7 @@ from typing import Any
 
 from cutaway.evaluate.answers import Asked, measure_answers
 from cutaway.retrieve.answer import Generate, answer
-from cutaway.retrieve.chunk import sentences
+from cutaway.text.sentences import sentences
 from cutaway.retrieve.index import Hit, Index
 
 SEARCHES, ANSWERS = 20, 2

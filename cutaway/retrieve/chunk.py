@@ -8,10 +8,8 @@ from pydantic import Field, model_validator
 
 from cutaway.core.config import Config
 from cutaway.retrieve.load import Document, Section
+from cutaway.text.sentences import Span, sentences
 
-Span = tuple[int, int]
-_PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？；])[”’」』）]*")
 _PIECE = re.compile(r"\S{1,32}\s*")
 
 
@@ -55,20 +53,6 @@ def chunk(document: Document, count: Callable[[Sequence[str]], list[int]], confi
     return chunks
 
 
-def sentences(text: str) -> list[Span]:
-    """Where the sentences of a text are; spaces around them are left out. English and Chinese endings count.
-
-    >>> text = "One. Two? 三。四"
-    >>> [text[a:b] for a, b in sentences(text)]
-    ['One.', 'Two?', '三。', '四']
-    """
-    return [
-        span
-        for start, end in _between(_PARAGRAPH, text, 0, len(text))
-        for span in _between(_SENTENCE, text, start, end)
-    ]
-
-
 def _atoms(text: str, section: Section, count: Callable[[Sequence[str]], list[int]], size: int) -> Iterator[Span]:
     """Sentences; one that alone is over the size falls apart at spaces, and a run without spaces anywhere."""
     spans = [
@@ -98,19 +82,3 @@ def _windows(sizes: Sequence[int], config: ChunkConfig) -> Iterator[Span]:
             start -= 1
             shared += sizes[start]
         first = start
-
-
-def _between(separator: re.Pattern[str], text: str, start: int, end: int) -> Iterator[Span]:
-    for match in separator.finditer(text, start, end):
-        if span := _strip(text, start, match.end()):
-            yield span
-        start = match.end()
-    if span := _strip(text, start, end):
-        yield span
-
-
-def _strip(text: str, start: int, end: int) -> Span | None:
-    piece = text[start:end]
-    inner = piece.strip()
-    offset = piece.find(inner)
-    return (start + offset, start + offset + len(inner)) if inner else None

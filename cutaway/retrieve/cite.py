@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cutaway.retrieve.chunk import sentences
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.full_text import coverage, is_chinese, terms
+from cutaway.text.sentences import sentences
 
 # On 160 XQuAD questions put as statements with their answers: 8.7 % not found in their own paragraph, 1.3 % found in another
 # one of the same article (docs/log.md).

@@ -6,9 +6,9 @@ sentences it does not, and the reply starts several times sooner.
 
 from collections.abc import Sequence
 
-from cutaway.retrieve.chunk import sentences
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.full_text import coverage, terms
+from cutaway.text.sentences import sentences
 
 WORDS_WEIGHT = 0.5  # of shared words, beside the similarity of meaning (both 0…1)
 

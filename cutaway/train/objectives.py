@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from cutaway.core.config import Config
 from cutaway.data.batch import Batch
 from cutaway.data.pairs import PairBatch
+from cutaway.data.sentence_pairs import SentencePairBatch
 from cutaway.loss.language_modelling import IGNORED, cross_entropy, linear_cross_entropy
 from cutaway.nn.adaptive_softmax import AdaptiveSoftmax
 from cutaway.nn.experts import balance_loss, expert_layers
@@ -49,6 +50,19 @@ def masked_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Ten
     """The tokens behind the masks, from both sides; on an encoder, or on a decoder without its causal mask."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=same_segment(batch.segments_BT))
     return token_loss(model, h_BTD, batch.targets_BT, config)
+
+
+def masked_lm_with_pairs(
+    model: Any, batch: SentencePairBatch, config: LossConfig = PLAIN, weight: float = 1.0
+) -> tuple[Tensor, int, Metrics]:
+    """The tokens behind the masks, and whether the second sentence follows; a pair counts as `weight` tokens."""
+    h_BTD = model(batch.ids_BT, mask_BTS=batch.real_BT[:, None], types_BT=batch.types_BT)
+    loss, n, metrics = token_loss(model, h_BTD, batch.targets_BT, config)
+    scores_B2 = model.pair_logits(h_BTD).float()
+    pairs = torch.nn.functional.cross_entropy(scores_B2, batch.relation_B, reduction="sum")
+    right = (scores_B2.argmax(-1) == batch.relation_B).float().mean()
+    found = {"words": loss.detach() / max(n, 1), "pairs": pairs.detach() / len(scores_B2), "pairs_right": right}
+    return loss + weight * pairs, n, {**metrics, **found}
 
 
 def seq2seq_lm(model: Any, batch: PairBatch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:

@@ -12,10 +12,10 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.corpus import DataConfig, open_corpus
 from cutaway.data.masking import MASK_TOKENS, MaskedStream, MaskingConfig
+from cutaway.data.sentence_pairs import SentencePairsConfig, open_sentence_pairs
 from cutaway.data.shapes import Texts
-from cutaway.data.stream import BatchStream, Stream
 from cutaway.models.bert_heads import MODEL_TYPES as BERT_TYPES
-from cutaway.models.bert_heads import MaskedLM
+from cutaway.models.bert_heads import MaskedLM, PreTraining
 from cutaway.models.decoder import Decoder
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
@@ -26,9 +26,11 @@ from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.memory import refuse_if_too_large, static_memory
-from cutaway.train.objectives import LossConfig, causal_lm, masked_lm
+from cutaway.train.objectives import LossConfig, causal_lm, masked_lm, masked_lm_with_pairs
 from cutaway.train.recipe import Job, RunConfig, carry_out
 from cutaway.train.run import check_length
+
+HEADS = {"masked": "masked", "nsp": "pretraining", "sop": "pretraining"}  # of a BERT, by objective
 
 
 class PretrainConfig(RunConfig):
@@ -41,8 +43,11 @@ class PretrainConfig(RunConfig):
     start: str | None = Field(None, description="instead of `model`: a checkpoint to go on from, with its tokeniser")
     tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
     train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
-    objective: Literal["causal", "masked"] = Field("causal", description="the next token, or those behind masks")
+    objective: Literal["causal", "masked", "nsp", "sop"] = Field(
+        "causal", description="the next token; those behind masks; these and whether a sentence follows, or comes first"
+    )
     masking: MaskingConfig = MaskingConfig()
+    pairs: SentencePairsConfig = SentencePairsConfig()
     loss: LossConfig = LossConfig()
 
     @model_validator(mode="after")
@@ -62,13 +67,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
         model, tokenizer = _resume_or_begin(config, device)
         with step("reading the data"):
-            corpus = open_corpus(config.data, tokenizer, config.seed)
-        training: Stream = corpus.train
-        held_out: BatchStream | MaskedStream = corpus.held_out
-        objective = {"causal": causal_lm, "masked": masked_lm}[config.objective]
-        if config.objective == "masked":
-            training = MaskedStream(corpus.train, tokenizer, config.masking)
-            held_out = MaskedStream(corpus.held_out, tokenizer, config.masking)
+            train, held_out, skipped = _batches(config, tokenizer)
+        objective = _objective(config)
 
         def evaluate() -> float:
             batches = islice(held_out.once(), config.loop.eval_batches)
@@ -76,15 +76,34 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
         return Job(
             model,
-            training,
+            train,
             partial(objective, config=config.loss),
             FullWeights(model, tokenizer),
             {"held_out": evaluate},
             config.data.rows * config.data.seq_len,
-            {"skipped": corpus.skipped},
+            {"skipped": skipped},
         )
 
     return carry_out(config, prepare)
+
+
+def _batches(config: PretrainConfig, tokenizer: Tokenizer) -> tuple[Any, Any, dict[str, Any]]:
+    """Streams of batches for the objective, to train and to evaluate on, and what was left out of them."""
+    data, masking, seed = config.data, config.masking, config.seed
+    if config.objective in ("nsp", "sop"):
+        pairs = open_sentence_pairs(data, config.objective, config.pairs, masking, tokenizer, seed)
+        return pairs.train, pairs.held_out, {"counts": {}, "first": {}}
+    corpus = open_corpus(data, tokenizer, seed)
+    if config.objective == "causal":
+        return corpus.train, corpus.held_out, corpus.skipped
+    train, held_out = (MaskedStream(stream, tokenizer, masking) for stream in (corpus.train, corpus.held_out))
+    return train, held_out, corpus.skipped
+
+
+def _objective(config: PretrainConfig) -> Any:
+    if config.objective == "causal":
+        return causal_lm
+    return masked_lm if config.objective == "masked" else partial(masked_lm_with_pairs, weight=config.pairs.weight)
 
 
 def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:
@@ -96,8 +115,8 @@ def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any,
         return loaded.model, loaded.tokenizer
     tokenizer = _tokenizer(config)
     fields = {"vocab_size": tokenizer.vocab_size, **config.model}
-    if config.objective == "masked" and fields.get("model_type") in BERT_TYPES:
-        fields = {"head": "masked", **fields}
+    if config.objective in HEADS and fields.get("model_type") in BERT_TYPES:
+        fields = {"head": HEADS[config.objective], **fields}
     with torch.device("meta"):
         planned = make_model(fields)
     _check_objective(config, planned)
@@ -108,14 +127,14 @@ def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any,
 
 
 def _check_objective(config: PretrainConfig, model: Any) -> None:
-    able = isinstance(model, Decoder) or (config.objective == "masked" and isinstance(model, MaskedLM))
-    if not able:
+    able = {"causal": Decoder, "masked": Decoder | MaskedLM, "nsp": PreTraining, "sop": PreTraining}
+    if not isinstance(model, able[config.objective]):
         kind, head = model.config.model_type, getattr(model.config, "head", None)
         raise ConfigError(
             f"cannot be trained on a {kind} model" + (f" with head {head}" if head else ""),
             field="objective",
             value=config.objective,
-            hint="causal: a decoder; masked: a decoder, bert or roberta with head masked",
+            hint="causal: a decoder; masked: a decoder, bert or roberta with head masked; nsp, sop: bert with head pretraining",
         )
 
 
@@ -126,7 +145,7 @@ def _tokenizer(config: PretrainConfig) -> Tokenizer:
     if config.tokenizer is not None:
         return load_tokenizer(config.tokenizer)
     recipe = config.train_tokenizer
-    if config.objective == "masked" and not set(MASK_TOKENS) & set(recipe.extra):  # WordPiece has one of its own
+    if config.objective != "causal" and not set(MASK_TOKENS) & set(recipe.extra):  # WordPiece has one of its own
         recipe = recipe.model_copy(update={"extra": (*recipe.extra, MASK_TOKENS[1])})
     with step("training a tokeniser"):
         return train_tokenizer(Texts(config.data.path, config.data.encoding), recipe)

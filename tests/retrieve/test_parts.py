@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from cutaway.core.config import make_config
 from cutaway.core.errors import ConfigError
-from cutaway.retrieve.chunk import ChunkConfig, chunk, sentences
+from cutaway.retrieve.chunk import ChunkConfig, chunk
 from cutaway.retrieve.full_text import FullText, coverage, is_chinese, terms
 from cutaway.retrieve.fuse import reciprocal_rank_fusion, weighted_fusion
 from cutaway.retrieve.load import Document, markdown_sections
 from cutaway.retrieve.vectors import ExactVectors
+from cutaway.text.sentences import sentences
 
 
 def count(texts):

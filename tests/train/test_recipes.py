@@ -345,3 +345,21 @@ def test_an_objective_that_does_not_fit_is_named(folder, tmp_path, settings, say
     kept = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(of_llama)]
     with pytest.raises(ConfigError, match=says):
         pretrain(load_config(PretrainConfig, None, [*kept, *settings]))
+
+
+@pytest.mark.parametrize("objective", ["nsp", "sop"])
+def test_sentence_pairs_are_learned_by_changing_one_line(tmp_path, objective):
+    order, things = "one two three four five six".split(), "apple bread cheese dough egg fig grape honey".split()
+    texts = [" ".join(f"{thing} {number} here." for number in order) for thing in things]
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    settings = f"""
+        model.model_type=bert model.hidden_size=32 model.num_hidden_layers=2 model.num_attention_heads=2
+        model.intermediate_size=64 train_tokenizer.kind=wordpiece train_tokenizer.vocab_size=300 train_tokenizer.min_frequency=1
+        data.path={tmp_path / "d.jsonl"} data.held_out={tmp_path / "d.jsonl"} data.rows=16 data.seq_len=32 masking.share=0.1
+        loop.steps=1000 loop.eval_every=1000 loop.tensorboard=false loop.precision=float32 loop.compile=off optim.lr=2e-3
+        out={tmp_path / "run"} objective={objective}"""
+    pretrain(load_config(PretrainConfig, None, settings.split()))
+    right = [line["pairs_right"] for line in read_lines(tmp_path / "run" / "metrics.jsonl") if "pairs_right" in line]
+    assert sum(right[:10]) / 10 < 0.65
+    assert sum(right[-10:]) / 10 > 0.75
+    assert load(tmp_path / "run" / "model", dtype="float32").model.config.head == "pretraining"
