@@ -19,6 +19,7 @@ from cutaway.models.bert_heads import MaskedLM, PreTraining
 from cutaway.models.decoder import Decoder
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import check_tokenizer
+from cutaway.models.initial_embeddings import EmbeddingsConfig, initialise_embeddings
 from cutaway.models.load import load
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
@@ -43,6 +44,7 @@ class PretrainConfig(RunConfig):
     start: str | None = Field(None, description="instead of `model`: a checkpoint to go on from, with its tokeniser")
     tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
     train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
+    embeddings: EmbeddingsConfig = EmbeddingsConfig()
     objective: Literal["causal", "masked", "nsp", "sop"] = Field(
         "causal", description="the next token; those behind masks; these and whether a sentence follows, or comes first"
     )
@@ -52,8 +54,10 @@ class PretrainConfig(RunConfig):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "PretrainConfig":
-        if self.start is not None and self.model_fields_set & {"model", "tokenizer", "train_tokenizer"}:
-            raise ValueError("start brings its own model and tokeniser; leave out model, tokenizer and train_tokenizer")
+        if self.start is not None and self.model_fields_set & {"model", "tokenizer", "train_tokenizer", "embeddings"}:
+            raise ValueError(
+                "start brings its own model and tokeniser; leave out model, embeddings, tokenizer and train_tokenizer"
+            )
         return self
 
 
@@ -66,6 +70,10 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
         model, tokenizer = _resume_or_begin(config, device)
+        begun = {}
+        if config.embeddings.init != "random" and not (config.out / "last").exists():
+            with step("filling the embedding"):
+                begun = {"embeddings": initialise_embeddings(model, tokenizer, config.embeddings)}
         with step("reading the data"):
             train, held_out, skipped = _batches(config, tokenizer)
         objective = _objective(config)
@@ -81,7 +89,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             FullWeights(model, tokenizer),
             {"held_out": evaluate},
             config.data.rows * config.data.seq_len,
-            {"skipped": skipped},
+            {"skipped": skipped, **begun},
         )
 
     return carry_out(config, prepare)
