@@ -12,6 +12,7 @@ et al. (2018), unlike EDA's of any two words, which lose the meaning; back-trans
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,22 +21,25 @@ import regex
 from pydantic import Field, model_validator
 
 from cutaway.core.config import Config
-from cutaway.core.errors import DataError
+from cutaway.core.errors import ConfigError, DataError
 from cutaway.data.counterfactual import Counterparts, own_pairs, pairs_of
 from cutaway.data.read import Record
-from cutaway.data.units import word_spans
+from cutaway.data.units import Unit, kind_of, units, word_spans
 from cutaway.data.word_table import finder, like, read_table
 
 Translate = Callable[[list[str]], list[str]]
 
-_READ, _LEARNED = ("text", "instruction", "input", "prompt"), ("output", "completion", "response", "chosen", "rejected")
+_READ = ("text", "text_pair", "instruction", "input", "prompt", "source", "anchor")
+_LEARNED = ("output", "completion", "response", "chosen", "rejected", "target", "positive", "negative")
 _ASSISTANT = ("assistant", "gpt", "bing", "function_call")
+_GROUP = 256  # records translated together
 
 
 class AugmentConfig(Config):
     """How texts are changed."""
 
-    method: Literal["dropout", "swap", "synonyms", "counterfactual"]
+    method: Literal["dropout", "swap", "synonyms", "counterfactual", "back-translation"]
+    by: Unit = Field("record", description="cut text files into paragraphs or lines first, each a record of its own")
     share: float = Field(0.1, gt=0, lt=1, description="of the words that could be changed, how many are, on average")
     copies: int = Field(1, ge=1, description="changed texts per record")
     keep: bool = Field(True, description="write the record as it is, too")
@@ -45,32 +49,38 @@ class AugmentConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "AugmentConfig":
-        if self.method == "counterfactual" and self.copies > 1:
-            raise ValueError("copies must be 1 with method=counterfactual: a text has one counterpart")
+        if self.method in ("counterfactual", "back-translation") and self.copies > 1:
+            raise ValueError(f"copies must be 1 with method={self.method}: a text has only one such copy")
         if self.method == "counterfactual" and not (self.own or self.table):
             raise ValueError("method=counterfactual with own=false needs table=FILE")
         if self.method == "synonyms" and self.table is None:
             raise ValueError("method=synonyms needs table=FILE of words and their synonyms")
-        if self.method in ("dropout", "swap") and self.table is not None:
+        if self.method in ("dropout", "swap", "back-translation") and self.table is not None:
             raise ValueError(f"method={self.method} takes no table")
         return self
 
 
-def augment(records: Iterable[Record], config: AugmentConfig) -> Iterator[Record]:
+def augment(
+    records: Iterable[Record], config: AugmentConfig, there: Translate | None = None, back: Translate | None = None
+) -> Iterator[Record]:
     """The records, each followed by those of its changed copies that are new.
 
+    Args:
+        there, back: into another language and back; what `back-translation` needs.
+
     Raises:
-        DataError: the table cannot be read.
+        ConfigError: `back-translation` without them, or another method with one.
+        DataError: a record is malformed, the table cannot be read, or a translation has not as many texts as it was given.
     """
-    change = _method(config)
-    for number, record in enumerate(records):
-        made = [record.value]
-        for copy in range(config.copies):
-            draw = np.random.default_rng([config.seed, number, copy])
-            changed = rewrite(record.value, partial(change, draw=draw), config.method == "counterfactual")
-            if changed not in made:
-                made.append(changed)
-        yield from (Record(value, record.where) for value in made[0 if config.keep else 1 :])
+    wanted = 2 if config.method == "back-translation" else 0
+    if (there is not None) + (back is not None) != wanted:
+        message = "needs two translations, there and back" if wanted else "takes no translation"
+        raise ConfigError(message, field="method", value=config.method)
+    cut = _checked(units(records, config.by))
+    copies = _back_translated(cut, there, back) if there and back else _copies(cut, config)
+    for record, made in copies:
+        new = [value for place, value in enumerate(made) if value not in (record.value, *made[:place])]
+        yield from (Record(value, record.where) for value in ([record.value] if config.keep else []) + new)
 
 
 def rewrite(value: Any, change: Callable[[str], str], replies: bool) -> Any:
@@ -159,6 +169,46 @@ def back_translate(texts: list[str], there: Translate, back: Translate) -> list[
             raise DataError(f"the translation of {len(texts)} texts has {len(translated)}", field="translate")
         texts = translated
     return texts
+
+
+def _checked(records: Iterable[Record]) -> Iterator[Record]:
+    for record in records:
+        kind_of(record)  # raises where a known shape is broken
+        yield record
+
+
+def _copies(records: Iterable[Record], config: AugmentConfig) -> Iterator[tuple[Record, list[Any]]]:
+    change, replies = _method(config), config.method == "counterfactual"
+    for number, record in enumerate(records):
+        draws = (np.random.default_rng([config.seed, number, copy]) for copy in range(config.copies))
+        yield record, [rewrite(record.value, partial(change, draw=draw), replies) for draw in draws]
+
+
+def _back_translated(
+    records: Iterable[Record], there: Translate, back: Translate
+) -> Iterator[tuple[Record, list[Any]]]:
+    waiting = iter(records)
+    while group := list(islice(waiting, _GROUP)):
+        texts = [text for record in group for text in _read_texts(record.value)]
+        translated = iter(back_translate(texts, there, back))
+        for record in group:
+            yield record, [rewrite(record.value, partial(_following, translated), replies=False)]
+
+
+def _following(texts: Iterator[str], _: str) -> str:
+    return next(texts)
+
+
+def _read_texts(value: Any) -> list[str]:
+    """The texts of a record that `rewrite` would change."""
+    found: list[str] = []
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    rewrite(value, note, replies=False)
+    return found
 
 
 def _method(config: AugmentConfig) -> Callable[..., str]:

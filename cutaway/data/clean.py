@@ -39,7 +39,9 @@ class CleanConfig(Config):
     max_broken: float = Field(0.01, ge=0, le=1, description="share of characters that stand for nothing")
     max_symbols: float = Field(0.3, ge=0, le=1, description="share of symbols in visible characters")
     max_digits: float = Field(0.5, ge=0, le=1, description="share of digits in visible characters")
-    gopher: GopherConfig | None = Field(None, description="rules for pages of the web: {} for their usual limits; null: none")
+    gopher: GopherConfig | None = Field(
+        None, description="rules for pages of the web: {} for their usual limits; null: none"
+    )
     duplicates: DuplicateConfig | None = Field(DuplicateConfig(), description="null keeps duplicates")
 
     @model_validator(mode="after")
@@ -112,8 +114,8 @@ def faults(text: str, config: CleanConfig) -> Iterator[str]:
         yield from quality.gopher_faults(text, listed, config.gopher)
 
 
-def write_jsonl(records: Iterable[Record], out: Path) -> None:
-    """Write records, bare text as `{"text": …}`; the file is there whole or not at all.
+def write_jsonl(records: Iterable[Record], out: Path) -> int:
+    """Write records, bare text as `{"text": …}`, and say how many; the file is there whole or not at all.
 
     Raises:
         DataError: there is none, or one holds what JSON cannot say (bytes of an image, a date); where.
@@ -130,6 +132,7 @@ def write_jsonl(records: Iterable[Record], out: Path) -> None:
             count += 1
         if not count:
             raise DataError("nothing is left to write", field="out", value=str(out))
+    return count
 
 
 def _repair(value: Any) -> Any:

@@ -62,6 +62,17 @@ def units(records: Iterable[Record], by: Unit = "record") -> Iterator[Record]:
         following = name if part else ""
 
 
+def kind_of(record: Record) -> Literal["document", "conversation", "other"]:
+    """What training takes a record for; `other` is an object of no shape known to it.
+
+    Raises:
+        DataError: it has a known shape and breaks it.
+    """
+    if isinstance(record.value, Mapping) and not _SHAPED & record.value.keys():
+        return "other"
+    return "document" if isinstance(shape(record), Document) else "conversation"
+
+
 def text_of(record: Record) -> str:
     """What a record says: a document's text, the messages of a conversation, one below another; of an object of no shape
     known to training (an evaluation item, a pair of replies), all the text in it.
@@ -69,7 +80,7 @@ def text_of(record: Record) -> str:
     Raises:
         DataError: it has a known shape and breaks it, or holds no text at all.
     """
-    if isinstance(record.value, Mapping) and not _SHAPED & record.value.keys():
+    if kind_of(record) == "other":
         found = list(strings(record.value))
         if not found:
             raise DataError("holds no text", field=record.where, hint=f"the keys are {sorted(map(str, record.value))}")

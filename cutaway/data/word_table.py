@@ -53,15 +53,16 @@ def read_json(path: Path) -> Any:
         raise DataError(f"is not JSON: {err}", field="table", value=str(path)) from None
 
 
-def finder(words: Iterable[str]) -> regex.Pattern:
-    """A pattern that finds the words, whole and in any case, the longest first. A word of a script that puts no spaces between
-    words is found anywhere: name the longer words that it must not be found in (`其他` for `他`) as well.
+def finder(words: Iterable[str], folded: bool = False) -> regex.Pattern:
+    """A pattern that finds the words whole, the longest first, in any case (or, five times as fast, in a text that is
+    case-folded). A word of a script that puts no spaces between words is found anywhere: name the longer words that it must
+    not be found in (`其他` for `他`) as well.
     """
     whole = rf"(?<!{_LETTER}(?={_LETTER}))\L<words>(?!(?<={_LETTER}){_LETTER})"
     listed = [word.casefold() for word in words]
     if not listed:
         return regex.compile(r"(?!)")
-    return regex.compile(whole, regex.V1 | regex.IGNORECASE, words=listed)
+    return regex.compile(whole, regex.V1 if folded else regex.V1 | regex.IGNORECASE, words=listed)
 
 
 def like(word: str, model: str) -> str:

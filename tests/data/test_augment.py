@@ -169,6 +169,12 @@ def test_sharegpt():
     assert [turn["value"] == TEXT for turn in changed["conversations"]] == [False, True]
 
 
+@pytest.mark.parametrize("value", [{"messages": ["hi"]}, {"messages": None}, {"text": 3}, 7, None])
+def test_a_malformed_record_is_named(value):
+    with pytest.raises(DataError, match="a:2"):
+        rows(["fine", value], "method=counterfactual")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -223,6 +229,8 @@ def test_the_users_pairs_come_before_ours(tmp_path):
         ("method=swap table=x.tsv", "takes no table"),
         ("method=counterfactual copies=2", "copies must be 1"),
         ("method=counterfactual own=false", "needs table"),
+        ("method=back-translation copies=2", "copies must be 1"),
+        ("method=dropout by=word", "by"),
     ],
 )
 def test_wrong_settings_are_named(given_, says):
@@ -232,11 +240,33 @@ def test_wrong_settings_are_named(given_, says):
 
 def test_back_translation_goes_there_and_back():
     german = {"the cat": "die Katze"}
-    assert back_translate(["the cat"], lambda ts: [german[t] for t in ts], lambda ts: [t + "!" for t in ts]) == [
-        "die Katze!"
-    ]
+    there, back = lambda texts: [german[text] for text in texts], lambda texts: [text + "!" for text in texts]
+    assert back_translate(["the cat"], there, back) == ["die Katze!"]
     with pytest.raises(DataError, match="2 texts has 1"):
-        back_translate(["a", "b"], lambda ts: ts[:1], lambda ts: ts)
+        back_translate(["a", "b"], lambda texts: texts[:1], back)
+
+
+def test_back_translation_of_records_changes_what_is_read_only():
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "ok"},
+    ]
+    values = [{"messages": turns}, "one", {"source": "two", "target": "zwei"}, {"text": "THREE", "label": "x"}] * 100
+    calls = []
+
+    def upper(texts):
+        calls.append(len(texts))
+        return [text.upper() for text in texts]
+
+    config = AugmentConfig(method="back-translation", keep=False)
+    records = [Record(value, f"a:{i}") for i, value in enumerate(values)]
+    made = [one.value for one in augment(records, config, upper, lambda texts: texts)]
+    changed = [{**turn, "content": turn["content"].upper()} if turn["role"] == "user" else turn for turn in turns]
+    assert made == [{"messages": changed}, "ONE", {"source": "TWO", "target": "zwei"}] * 100  # the fourth is as it was
+    assert len(calls) == 2
+    with pytest.raises(ConfigError, match="needs two translations"):
+        list(augment(records, config))
 
 
 def test_words_are_found_whole_and_the_longest_first():
