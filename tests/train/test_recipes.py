@@ -349,7 +349,8 @@ def test_an_objective_that_does_not_fit_is_named(folder, tmp_path, settings, say
 
 @pytest.mark.parametrize("objective", ["nsp", "sop"])
 def test_sentence_pairs_are_learned_by_changing_one_line(tmp_path, objective):
-    order, things = "one two three four five six".split(), "apple bread cheese dough egg fig grape honey".split()
+    order = ("one", "two", "three", "four", "five", "six")
+    things = ("apple", "bread", "cheese", "dough", "egg", "fig", "grape", "honey")
     texts = [" ".join(f"{thing} {number} here." for number in order) for thing in things]
     (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     settings = f"""
