@@ -37,7 +37,10 @@ def audit(
         list[str] | None, typer.Option(help="Evaluation files to look for in the data; may be given again.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help='{"groups": {"old": ["old", …], "young": […]}, "words": [words of interest]}')
+        Path | None,
+        typer.Option(
+            help='Words to count instead of ours: {"groups": {"old": ["elderly", …], …}, "words": ["wise", …]}.'
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the report here (.json) and a plot of lengths beside it.")
@@ -47,7 +50,10 @@ def audit(
     encoding: Encoding = "utf-8",
     json: Json = False,
 ) -> None:
-    """Say what is in the data: counts, lengths, languages, duplicates, groups and associations, evaluation items."""
+    """Say what is in the data: counts, lengths, languages, duplicates, groups and associations, evaluation items.
+
+    Settings: by=record|paragraph|line, over_long, least, listed, duplicates.near|threshold|shingle, contamination.n|least|common.
+    """
     from json import dumps
 
     from cutaway.core.files import new_file, write_text
@@ -73,12 +79,16 @@ def audit(
         typer.echo(dumps(report, ensure_ascii=False))
         return
     _print_audit(report)
-    typer.echo(f"next: cutaway data clean {' '.join(paths)} --out cleaned.jsonl")
+    typer.echo(f"next: cutaway data clean {' '.join(paths)} by={settings.by} --out cleaned.jsonl")
 
 
 @app.command("clean")
 def clean(files: Files, out: Out, config: Settings = None, encoding: Encoding = "utf-8", json: Json = False) -> None:
-    """Repair what can be, drop what should not be learned, and say why."""
+    """Repair what can be, drop what should not be learned, and say why.
+
+    Settings: by=record|paragraph|line, repair, malformed=error|drop, min_words, max_words, languages, max_broken, max_symbols,
+    max_digits, gopher={} (rules for web pages; gopher.min_words …), duplicates.near|threshold|shingle (duplicates=null: kept).
+    """
     from dataclasses import asdict
     from json import dumps
 
@@ -91,7 +101,7 @@ def clean(files: Files, out: Out, config: Settings = None, encoding: Encoding = 
     paths, settings = _arguments(files, CleanConfig, config)
     report = CleanReport()
     with step("cleaning"):
-        write_jsonl(cleaned(read_records(paths, encoding), settings, report), out)
+        write_jsonl(cleaned(read_records(paths, encoding), settings, report), out, report.dropped)
     save_config(settings, out.with_suffix(".yaml"))
     dropped = report.dropped
     if json:
@@ -121,7 +131,11 @@ def augment(
     encoding: Encoding = "utf-8",
     json: Json = False,
 ) -> None:
-    """Write the records and changed copies of them."""
+    """Write the records and changed copies of them.
+
+    Settings: method=dropout|swap|synonyms|counterfactual|back-translation, by=record|paragraph|line, share, copies, keep, seed,
+    table (a file of synonyms or pairs), own (our pairs beside yours).
+    """
     from json import dumps
 
     from cutaway.core.config import save_config

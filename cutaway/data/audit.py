@@ -113,7 +113,8 @@ def draw_lengths(report: dict[str, Any]) -> "Figure":
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     axes.bar(range(len(bars)), [bar["records"] for bar in bars], width=0.9)
-    axes.set_xticks(range(len(bars)), [f"{bar['from']:,}–{bar['to']:,}" for bar in bars], rotation=45, ha="right")
+    names = [f"{bar['from']:,}–{bar['to']:,}" if bar["from"] < bar["to"] else f"{bar['to']}" for bar in bars]
+    axes.set_xticks(range(len(bars)), names, rotation=45, ha="right")
     median, most = report["lengths"]["quantiles"]["0.5"], report["lengths"]["most"]
     axes.set(
         xlabel="words", ylabel="records", title=f"{report['records']:,} records; median {median:g}, most {most:,} words"

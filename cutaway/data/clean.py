@@ -114,8 +114,11 @@ def faults(text: str, config: CleanConfig) -> Iterator[str]:
         yield from quality.gopher_faults(text, listed, config.gopher)
 
 
-def write_jsonl(records: Iterable[Record], out: Path) -> int:
+def write_jsonl(records: Iterable[Record], out: Path, dropped: Skipped | None = None) -> int:
     """Write records, bare text as `{"text": …}`, and say how many; the file is there whole or not at all.
+
+    Args:
+        dropped: what was left out before, to be named should nothing be left.
 
     Raises:
         DataError: there is none, or one holds what JSON cannot say (bytes of an image, a date); where.
@@ -131,7 +134,7 @@ def write_jsonl(records: Iterable[Record], out: Path) -> int:
             file.write(line.encode("utf-8", "backslashreplace") + b"\n")  # for a lone surrogate, JSON's own escape
             count += 1
         if not count:
-            raise DataError("nothing is left to write", field="out", value=str(out))
+            raise DataError("nothing is left to write", field="out", value=str(out), hint=str(dropped or "") or None)
     return count
 
 

@@ -1,12 +1,13 @@
 """Repairing and dropping records, and saying why."""
 
 import json
+import sys
 
 import pytest
 
 from cutaway.core.config import load_config
-from cutaway.core.errors import ConfigError, DataError
-from cutaway.data import quality
+from cutaway.core.errors import ConfigError, DataError, ResourceError
+from cutaway.data import language, quality
 from cutaway.data.clean import CleanConfig, CleanReport, clean, write_jsonl
 from cutaway.data.read import Record, read_records
 
@@ -143,6 +144,18 @@ def test_lone_surrogates_survive_as_json_escapes(tmp_path):
 def test_wrong_settings_are_named(given, says):
     with pytest.raises(ConfigError, match=says):
         load_config(CleanConfig, None, given.split())
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    language._identifier.cache_clear()
+    with pytest.raises(ResourceError, match="py3langid"):
+        CleanConfig(languages=("en",))
+
+
+def test_languages():
+    assert [language.language(text) for text in (PROSE, ZH, "", "ok", "12 34")] == ["en", "zh", "und", "und", "und"]
+    assert language.language(PROSE + "\ud800") == "en"
 
 
 def test_shares_by_hand():

@@ -164,7 +164,10 @@ def test_bad_files_are_named_and_nothing_is_written(tmp_path, command, name, con
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["clean", "ROWS", "--out", "OUT", "min_words=99"], "nothing is left"),
+        (
+            ["clean", "ROWS", "--out", "OUT", "min_words=99"],
+            r"nothing is left.*4 too few words \(first: rows.jsonl:1\)",
+        ),
         (["clean", "ROWS", "--out", "OUT", "languges=[en]"], "languges.*did you mean languages"),
         (["clean", "--out", "OUT", "min_words=2"], "at least one file"),
         (["augment", "ROWS", "--out", "OUT"], "method: is required"),

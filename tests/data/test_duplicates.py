@@ -2,11 +2,12 @@
 
 import math
 import random
+import sys
 
 import pytest
 
 from cutaway.core.config import load_config
-from cutaway.core.errors import ConfigError
+from cutaway.core.errors import ConfigError, ResourceError
 from cutaway.data.duplicates import DuplicateConfig, Seen, clusters, jaccard, shingles
 from cutaway.data.read import read_records
 from cutaway.data.units import units
@@ -100,6 +101,13 @@ def test_lone_surrogates_are_only_characters():
 def test_wrong_settings_are_named(given):
     with pytest.raises(ConfigError, match=given.partition("=")[0]):
         load_config(DuplicateConfig, None, [given])
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(ResourceError, match="datasketch"):
+        Seen(DuplicateConfig())
+    assert Seen(DuplicateConfig(near=False)).add("a", "a:1") is None
 
 
 def test_poems_under_two_names_are_found(data):
