@@ -1,6 +1,8 @@
 """cutaway inspect MODEL TEXT [--position N] [--json] [--plot FILE] [temperature=0.7 …]
+cutaway inspect MODEL TEXT --what activations|gradients|jacobian|pca|spectrum|units|experts|neighbours [--json] [--out DIR]
 
-Open one token of a text: its probability, the alternatives before and after each filter, attention, logit lens.
+Open one token of a text: its probability, the alternatives before and after each filter, attention, logit lens. Or look at the
+whole model on the text, in one of eight ways.
 """
 
 from pathlib import Path
@@ -22,8 +24,26 @@ def main(
     plot: Annotated[
         Path | None, typer.Option(help="Draw attention and logit lens into this file (.png, .svg).")
     ] = None,
+    what: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of one token, the model: activations, gradients, jacobian, pca, spectrum, units, experts or neighbours."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --what: write numbers and pictures into this folder.")] = None,
 ) -> None:
-    """Open one token of a text: alternatives, filters, attention, layers."""
+    """Open one token of a text: alternatives, filters, attention, layers; or the model in one of eight ways."""
+    if what is not None:
+        _refuse_together("--what", {"--position": position, "--plot": plot, "KEY=VALUE": settings or None})
+        _show(model, text, what, json, out)
+    else:
+        _refuse_together("one token: it needs --what", {"--out": out})
+        _open_token(model, text, settings or [], position, json, plot)
+
+
+def _open_token(
+    model: str, text: str, settings: list[str], position: int | None, json: bool, plot: Path | None
+) -> None:
     from json import dumps
 
     from cutaway.core.config import load_config
@@ -33,7 +53,7 @@ def main(
 
     if plot:
         _check_plot(plot)
-    sampling = load_config(Sampling, None, settings or [])
+    sampling = load_config(Sampling, None, settings)
     loaded = load(model)
     ids = loaded.tokenizer.encode(text, special=True)
     report = token_report(loaded, ids, len(ids) - 1 if position is None else position, sampling=sampling)
@@ -68,6 +88,53 @@ def _table(report: dict[str, Any]) -> str:
         weight, head, place = max((w, head, s) for head, row in enumerate(heads) for s, w in enumerate(row))
         lines.append(f"  {layer:>3}  head {head:<3} {weight:.2f} on token {place} {report['tokens'][place]['text']!r}")
     return "\n".join(lines)
+
+
+def _show(model: str, text: str, what: str, json: bool, out: Path | None) -> None:
+    from json import dumps
+
+    from cutaway.core.errors import ConfigError, near_matches
+    from cutaway.core.files import new_file, write_text
+    from cutaway.lens.views import VIEWS
+    from cutaway.models.load import load
+
+    if what not in VIEWS:
+        raise ConfigError("no such view", field="--what", value=what, hint=near_matches(what, VIEWS))
+    loaded = load(model, dtype="float32")
+    view = VIEWS[what](loaded, loaded.tokenizer.encode(text, special=True))
+    report = dumps({"model": loaded.name, "text": text, "what": what, **view.data}, ensure_ascii=False)
+    if out is not None:
+        write_text(out / f"{what}.json", report)
+        figure = view.draw()
+        for ending in ("png", "svg"):
+            with new_file(out / f"{what}.{ending}") as temporary:
+                figure.savefig(temporary, format=ending)
+    if json:
+        typer.echo(report)
+        return
+    _print_rows(view.title, view.columns, view.rows)
+    if out is not None:
+        typer.echo(f"{what}.json, {what}.png and {what}.svg are in {out}")
+
+
+def _print_rows(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*(Text(f"{value:.4g}" if isinstance(value, float) else str(value)) for value in row))
+    Console(width=None if Console().is_terminal else 120).print(table)
+
+
+def _refuse_together(one: str, others: dict[str, Any]) -> None:
+    """Options that say nothing where `one` is asked for."""
+    from cutaway.core.errors import ConfigError
+
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(f"does not go with {one}", field=name, value=str(value))
 
 
 def _check_plot(plot: Path) -> None:

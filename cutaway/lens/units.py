@@ -40,8 +40,8 @@ def unit_activity(model: Any, ids_BT: Tensor, threshold: float = 0.0) -> list[Un
     """How often each hidden unit is active on a text.
 
     Args:
-        threshold: a unit is active at a token where its magnitude is above so many root mean squares of its network's. 0 is right
-            for ReLU; GELU and SiLU are never quite zero, and 0.01 tells those that hardly move.
+        threshold: a unit is active at a token where its magnitude is above so many root mean squares of all units there. 0 is
+            right for ReLU; GELU and SiLU are never quite zero, and 0.01 tells those that hardly move.
     """
     found = []
     blocks = layer_names(model)
@@ -55,6 +55,6 @@ def unit_activity(model: Any, ids_BT: Tensor, threshold: float = 0.0) -> list[Un
                 found.append(Units(layer, f"{block}.{name}", 0, torch.zeros(module.in_features)))
                 continue
             hidden_NF = call.inputs[0].flatten(0, -2).float()
-            awake_NF = hidden_NF.abs() > threshold * hidden_NF.square().mean().sqrt()
+            awake_NF = hidden_NF.abs() > threshold * hidden_NF.square().mean(-1, keepdim=True).sqrt()
             found.append(Units(layer, f"{block}.{name}", len(hidden_NF), awake_NF.float().mean(0)))
     return found
