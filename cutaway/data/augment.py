@@ -103,37 +103,31 @@ def rewrite(value: Any, change: Callable[[str], str], replies: bool) -> Any:
 
 
 def drop_words(text: str, share: float, draw: np.random.Generator) -> str:
-    """The text with each word dropped with probability `share`, and the space before it; one word always stays."""
-    spans = word_spans(text)
-    dropped = draw.random(len(spans)) < share
-    if len(spans) and dropped.all():
-        dropped[draw.integers(len(spans))] = False
-    out, end = "", 0
-    for (start, stop), gone in zip(spans, dropped, strict=True):
-        out += text[end:start]
-        if gone:
-            out, end = out.rstrip(" \t"), stop
-            if not out or out[-1] == "\n":
-                end += len(text[stop:]) - len(text[stop:].lstrip(" \t"))
-        else:
-            out, end = out + text[start:stop], stop
-    return out + text[end:]
+    """The text with each word dropped with probability `share`, and the space before it (after it, where a line begins); one
+    word always stays."""
+    words, gaps = _split(text)
+    dropped = draw.random(len(words)) < share
+    if len(words) and dropped.all():
+        dropped[draw.integers(len(words))] = False
+    begins = True  # nothing stands on this line yet
+    for place in np.flatnonzero(dropped):
+        words[place], gaps[place] = "", gaps[place].rstrip(" \t")
+        begins = gaps[place].endswith("\n") or (not gaps[place] and (place == 0 or (begins and not words[place - 1])))
+        if begins:
+            gaps[place + 1] = gaps[place + 1].lstrip(" \t")
+    return _join(words, gaps)
 
 
 def swap_words(text: str, share: float, draw: np.random.Generator) -> str:
     """The text with neighbouring words swapped, each word in at most one swap, so that about `share` of them move."""
-    spans = word_spans(text)
-    words = [text[start:stop] for start, stop in spans]
+    words, gaps = _split(text)
     chosen = draw.random(len(words)) < share / (2 - share)  # of the words that are still free
     place = 0
     while place < len(words) - 1:
         if chosen[place]:
             words[place], words[place + 1] = words[place + 1], words[place]
         place += 2 if chosen[place] else 1
-    out, end = "", 0
-    for (start, stop), word in zip(spans, words, strict=True):
-        out, end = out + text[end:start] + word, stop
-    return out + text[end:]
+    return _join(words, gaps)
 
 
 class Synonyms:
@@ -169,6 +163,19 @@ def back_translate(texts: list[str], there: Translate, back: Translate) -> list[
             raise DataError(f"the translation of {len(texts)} texts has {len(translated)}", field="translate")
         texts = translated
     return texts
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """The words of a text and what stands before each, and after the last."""
+    spans = word_spans(text)
+    edges = [0, *(edge for span in spans for edge in span), len(text)]
+    return [text[start:stop] for start, stop in spans], [
+        text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)
+    ]
+
+
+def _join(words: Sequence[str], gaps: Sequence[str]) -> str:
+    return "".join(gap + word for gap, word in zip(gaps, [*words, ""], strict=True))
 
 
 def _checked(records: Iterable[Record]) -> Iterator[Record]:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 
 import numpy as np
 import pytest
@@ -33,6 +34,14 @@ def test_dropout_keeps_the_order_and_at_least_one_word(text, seed):
     assert bool(words(kept)) == bool(words(text))
 
 
+def test_a_book_takes_seconds():
+    """The time is in proportion to the length: 400,000 words."""
+    book, started = "one two, three\n" * 133_000, time.perf_counter()
+    drop_words(book, 0.5, draw())
+    swap_words(book, 0.5, draw())
+    assert time.perf_counter() - started < 15
+
+
 @settings(deadline=None)
 @given(texts, st.integers(0, 99))
 def test_swaps_keep_the_words_and_what_stands_between(text, seed):
@@ -50,12 +59,8 @@ def test_dropout_and_swaps_change_their_share():
 
 
 def test_a_dropped_word_takes_one_space_with_it():
-    assert {drop_words("a big, cat", 0.4, draw(seed)) for seed in range(60)} >= {
-        "a, cat",
-        "big, cat",
-        "a big,",
-        "cat",
-    } - {"cat"}
+    found = {drop_words("a big, cat", 0.4, draw(seed)) for seed in range(60)}
+    assert found == {"a big, cat", "a, cat", ", cat", "big, cat", "a big,", "a,", "big,"}
     assert {drop_words("one\ntwo three", 0.3, draw(seed)) for seed in range(60)} >= {
         "one\nthree",
         "one\ntwo",
