@@ -22,7 +22,6 @@ from cutaway.core.config import Config
 from cutaway.core.errors import ResourceError
 from cutaway.data.units import words
 
-
 _BATCH = 4096  # shingles hashed together; all of a book's would take a gigabyte
 
 
