@@ -3,18 +3,11 @@
 Everything is asked of a model of fake tensors, which has shapes and no numbers: 70 billion parameters take two seconds.
 What is an assumption (the share of peak) is a field of the report.
 
-    memory of one device, with N devices that share the model (FSDP, Rajbhandari et al. 2020; Zhao et al. 2023) or N = 1
-      weights       4 P / N
-      gradients     4 P_trained / N
-      optimiser     8 P_trained / N                          AdamW's two moments
-      copies        what autocast keeps of weights (N = 1); two blocks and what is outside the blocks, gathered (N > 1)
-      activations   what autograd keeps, counted by running the model on fake tensors, × rows
-      logits        one chunk in the loss, its softmax and its gradient, and the gradient of the head
     compute   C = flops_per_token · tokens;  seconds = C / (devices · peak · mfu)
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from math import floor
 from pathlib import Path
 from typing import Any, Literal
@@ -35,20 +28,19 @@ from cutaway.models.huggingface import model_config, read_config
 from cutaway.models.load import find
 from cutaway.text.load import load_tokenizer
 from cutaway.train.finetune import FinetuneConfig
-from cutaway.train.footprint import Kept, fake_model, kept_for_backward
+from cutaway.train.footprint import fake_model, kept_for_backward
 from cutaway.train.machine import MachineConfig, Precision
 from cutaway.train.parameters import count_parameters
 from cutaway.train.pretrain import PretrainConfig
 from cutaway.train.recipe import RunConfig
 from cutaway.train.slurm import SlurmConfig, sbatch_script
+from cutaway.train.step_memory import SLACK, step_memory
 from cutaway.train.throughput import flops_per_token
 
 TOKENS_PER_PARAMETER = 20
 """Where more parameters and more tokens help equally at a given compute (Hoffmann et al. 2022, table 3, approach 1)."""
 
 _RECOMPUTED = 4 / 3  # activation checkpointing runs every forward pass twice: 8 products for each 6
-_SLACK = 1.1  # for the allocator; the parts themselves came within 15 % of what is alive at a step's peak (measured)
-_CHUNK_LOGITS, _LEAST_ROWS = 2**22, 64  # of `loss.linear_cross_entropy`: logits held at a time, rows at the least
 
 
 class PlannedData(DataConfig):
@@ -68,28 +60,13 @@ class PlanConfig(PretrainConfig, FinetuneConfig):  # type: ignore[misc]
     adapter: Literal["lora", "none"] = "none"
     lora: LoraConfig = LoraConfig()
     machine: MachineConfig = MachineConfig()
-    sharding: Literal["none", "fsdp"] = Field("none", description="fsdp: every device holds a part of the model")
+    sharding: Literal["auto", "none", "fsdp"] = Field(
+        "auto", description="fsdp: every device holds a part of the model; auto: so it is with several devices"
+    )
     checkpointing: bool = Field(False, description="compute each block again in the backward pass")
     tokens: float | None = Field(None, gt=0, description="of the run; null: by loop.steps, else 20 per parameter")
     slurm: SlurmConfig = SlurmConfig()
     mfu: float = Field(0.4, gt=0, le=1, description="share of the peak that the model's own FLOPs are expected to get")
-
-
-@dataclass(frozen=True)
-class StepMemory:
-    """Bytes on one device during a training step, by what they hold; see the top of this file."""
-
-    weights: int
-    gradients: int
-    optimiser: int
-    copies: int
-    activations: int
-    logits: int
-
-    @property
-    def total(self) -> int:
-        """With what a backward pass holds for a moment."""
-        return int(_SLACK * sum(getattr(self, field.name) for field in fields(self)))
 
 
 def plan(config: PlanConfig) -> dict[str, Any]:
@@ -109,7 +86,8 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     tokens = config.tokens or (config.loop.steps * step_tokens if config.loop.steps else hint)
     per_token = flops_per_token(model, config.data.seq_len)
     choices = list(_choices(config, model, device.memory))
-    wanted = {"precision": precision, "sharding": config.sharding, "checkpointing": config.checkpointing}
+    sharding = ("fsdp" if config.machine.devices > 1 else "none") if config.sharding == "auto" else config.sharding
+    wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.checkpointing}
     chosen = next(choice for choice in choices if wanted.items() <= choice.items())
     seconds = per_token * tokens / (config.machine.devices * device.flops[precision] * config.mfu)
     seconds *= _RECOMPUTED if config.checkpointing else 1
@@ -135,7 +113,18 @@ def plan(config: PlanConfig) -> dict[str, Any]:
 
 
 def slurm_script(config: PlanConfig, report: dict[str, Any]) -> str:
-    """The planned run as a job; see `slurm.sbatch_script`."""
+    """The planned run as a job; see `slurm.sbatch_script`.
+
+    Raises:
+        ConfigError: a plan that the recipes do not carry out: they always share a model among several devices, and keep what
+            each block needs for the backward pass.
+    """
+    if config.checkpointing:
+        raise ConfigError(
+            "no recipe does that yet, so the run would not fit as planned", field="checkpointing", value=True
+        )
+    if config.sharding == "none" and config.machine.devices > 1:
+        raise ConfigError("the recipes shard over several devices", field="sharding", value="none", hint="auto")
     recipe: type[RunConfig] = FinetuneConfig if isinstance(config.model, str) else PretrainConfig
     given = config.model_dump(mode="json", exclude_unset=True, include=set(recipe.model_fields))
     return sbatch_script(config.slurm, given, report, "pretrain" if recipe is PretrainConfig else "finetune")
@@ -165,42 +154,6 @@ def planned_model(config: PlanConfig) -> Any:
     return fake_model(build)
 
 
-def step_memory(
-    model: Any,
-    per_row: Kept,
-    fixed: Kept,
-    *,
-    rows: int,
-    length: int,
-    devices: int,
-    checkpointing: bool,
-    precision: Precision,
-) -> StepMemory:
-    """Bytes on one device for micro-batches of `rows` rows of `length` tokens.
-
-    Args:
-        per_row, fixed: of `footprint.kept_for_backward`, at this precision.
-        devices: how many share weights, gradients and the optimiser's state; 1: none is shared.
-    """
-    weights = sum(weight.nbytes for weight in model.parameters())
-    trained = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
-    copies = fixed.checkpointed if checkpointing else fixed.total
-    if devices > 1:
-        blocks = sorted(sum(weight.numel() for weight in block.parameters()) for block in model.blocks)
-        outside = sum(weight.numel() for weight in model.parameters()) - sum(blocks)
-        copies = (2 if precision == "bfloat16" else 4) * (sum(blocks[-2:]) + outside)
-    V, head = model.embedding.weight.shape[0], model.embedding.weight
-    chunk = min(max(_CHUNK_LOGITS // V, _LEAST_ROWS), rows * length)
-    return StepMemory(
-        weights // devices,
-        trained // devices,
-        2 * trained // devices,
-        copies,
-        rows * (per_row.checkpointed if checkpointing else per_row.total),
-        3 * 4 * chunk * V + (head.nbytes if head.requires_grad else 0),
-    )
-
-
 def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str, Any]]:
     """Every combination of precision, sharding and checkpointing: memory at the configured rows, and the rows that fit."""
     formats: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -213,10 +166,9 @@ def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str
                     "length": config.data.seq_len,
                     "devices": devices,
                     "checkpointing": checkpointing,
-                    "precision": precision,
                 }
                 needed = step_memory(model, per_row, fixed, rows=config.data.rows, **how)
-                room = memory - (needed.total - _SLACK * needed.activations)
+                room = memory - (needed.total - SLACK * needed.activations)
                 yield {
                     "precision": precision,
                     "sharding": sharding,
@@ -225,7 +177,7 @@ def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str
                     **asdict(needed),
                     "total": needed.total,
                     "fits": needed.total <= memory,
-                    "most_rows": max(0, floor(room / (_SLACK * needed.activations) * config.data.rows)),
+                    "most_rows": max(0, floor(room / (SLACK * needed.activations) * config.data.rows)),
                 }
 
 

@@ -44,7 +44,7 @@ def sbatch_script(slurm: SlurmConfig, settings: dict[str, Any], report: dict[str
             f"not one row fits: a device has {machine['memory'] / 1e9:.0f} GB and needs {memory['total'] / 1e9:.0f} GB",
             field="machine",
             value=machine["name"],
-            hint="sharding=fsdp, more machine.devices, a smaller data.seq_len or model, or adapter=lora",
+            hint="more machine.devices, a smaller data.seq_len or model, or adapter=lora",
         )
     flat = {**_flat(settings), **report["suggested"]}
     for field in ("data.path", "out"):

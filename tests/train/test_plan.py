@@ -25,7 +25,8 @@ from cutaway.train.footprint import fake_model, kept_for_backward
 from cutaway.train.gradients import accumulate
 from cutaway.train.objectives import causal_lm, masked_lm
 from cutaway.train.parameters import count_parameters
-from cutaway.train.plan import PlanConfig, plan, planned_model, slurm_script, step_memory
+from cutaway.train.plan import PlanConfig, plan, planned_model, slurm_script
+from cutaway.train.step_memory import step_memory
 from cutaway.train.throughput import flops_per_token
 
 LLAMA_7B = {
@@ -54,6 +55,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "vocab_size": 3000, "n_embd": 128, "n_layer": 4, "n_head": 4},
     "mixtral": {"model_type": "mixtral", "vocab_size": 3000, "hidden_size": 128, "num_hidden_layers": 2},
     "qwen3_moe": {"model_type": "qwen3_moe", "vocab_size": 3000, "hidden_size": 128, "num_hidden_layers": 2},
+    "composed": {
+        "model_type": "composed",
+        "vocab_size": 3000,
+        "hidden_size": 96,
+        "num_experts": 4,
+        "attention": "latent",
+    },
     "bert": {"model_type": "bert", "head": "masked", "vocab_size": 3000, "num_hidden_layers": 2, "hidden_size": 96},
 }
 
@@ -137,9 +145,7 @@ def test_memory_is_what_a_real_step_holds(name, precision):
     dtype = getattr(torch, precision)
     fake = fake_model(partial(make_model, shape))
     per_row, fixed = kept_for_backward(fake, length, dtype)
-    expected = step_memory(
-        fake, per_row, fixed, rows=rows, length=length, devices=1, checkpointing=False, precision=precision
-    )
+    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, devices=1, checkpointing=False)
     model, ids = make_model(shape), torch.randint(3000, (rows, length))
     batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
     optimizer, objective = make_adamw(model, OptimConfig()), masked_lm if name == "bert" else causal_lm
@@ -159,7 +165,7 @@ def test_what_is_kept_grows_with_the_rows_alone(name):
     fake = fake_model(partial(make_model, SMALL[name]))
     short, fixed = kept_for_backward(fake, 40, torch.float32)
     long, _ = kept_for_backward(fake, 80, torch.float32)
-    assert long.total == pytest.approx(2 * short.total, rel=0.02)
+    assert long.total == pytest.approx(2 * short.total, rel=0.05)  # masks grow with its square
     assert short.checkpointed < short.total
     assert fixed.total < short.total
     assert len(short.blocks) == len(fake.blocks)
@@ -217,6 +223,9 @@ def test_sharding_divides_what_can_be_divided():
     for part in ("weights", "gradients", "optimiser"):
         assert shared[part] == whole[part] // 8
     assert shared["activations"] == whole["activations"]
+    block, outside = 4 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096), 4 * (2 * 32000 * 4096 + 4096)
+    assert shared["copies"] == whole["copies"] + 3 * block + outside
+    assert report["memory"] == shared  # as the recipes do with several devices
     assert whole["weights"] == 4 * 6_738_415_616
     assert by["bfloat16", "fsdp", True]["activations"] < shared["activations"] / 5
     assert not whole["fits"]
@@ -325,6 +334,8 @@ def test_bad_settings_are_named(settings, kind, says):
     [
         (["out=x"], ConfigError, "data.path"),
         (["data.path=x"], ConfigError, "out"),
+        (["data.path=x", "out=y", "checkpointing=true"], ConfigError, "no recipe does that yet"),
+        (["data.path=x", "out=y", "machine.devices=2", "sharding=none"], ConfigError, "the recipes shard"),
         (["data.path=x", "out=y", "machine.flops=1e12", "machine.memory=1e6"], ResourceError, "not one row fits"),
     ],
 )
