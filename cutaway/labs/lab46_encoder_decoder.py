@@ -6,7 +6,6 @@ B rows, S source positions, T target positions, D model width, V vocabulary.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from cutaway.data.pairs import Pair, PairBatch, collate_pairs
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
+from cutaway.labs.fit import fit
 from cutaway.models.families import make_model
-from cutaway.train.gradients import accumulate
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.objectives import seq2seq_lm
 
@@ -113,13 +112,8 @@ def loss_on_noise(seed: int, steps: int, *, shifted: bool) -> float:
     """
     torch.manual_seed(seed)
     model = make_model({"model_type": "transformer", "vocab_size": VOCAB, **ENCODER_DECODERS["transformer"]})
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    batch = partial(noise, shifted=shifted)
-    for _ in range(steps):
-        accumulate(model, seq2seq_lm, [batch()])
-        optimizer.step()
-        optimizer.zero_grad()
-    return held_out_loss(model, seq2seq_lm, [batch() for _ in range(8)])
+    fit(model, seq2seq_lm, (noise(shifted=shifted) for _ in range(steps)), steps, lr=3e-3)
+    return held_out_loss(model, seq2seq_lm, [noise(shifted=shifted) for _ in range(8)])
 
 
 def noise(*, shifted: bool, rows: int = 32) -> PairBatch:
