@@ -116,6 +116,8 @@ def draw(numbers: Mapping) -> "Figure":
     left.set(xlabel="tokens of a row", ylabel="training tokens per second", title="equal tokens per step")
     right.set(xlabel="tokens between reading and writing", ylabel="symbols copied (share)", ylim=(0, 1.03))
     right.axhline(1 / SYMBOLS, color="grey", linestyle="--", label="guessing")
+    left.set_xticks(numbers["lengths"], map(str, numbers["lengths"]), minor=False)
+    left.minorticks_off()
     left.legend(fontsize=8)
     right.legend(fontsize=8)
     return figure
