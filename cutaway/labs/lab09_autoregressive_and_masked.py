@@ -179,8 +179,8 @@ LAB = Lab(
         Claim(
             "writing",
             Bilingual(
-                "far more of what the autoregressive model writes is correct (30 points or more), even where the other may go over "
-                "its text again and again.",
+                "far more of what the autoregressive model writes is correct (30 points or more), even where the other may go "
+                "over its text again and again.",
                 "自回归模型写出的句子正确率高得多（30 个百分点以上），即使后者可以反复修改自己的文本。",
             ),
             lambda n: n["correct"][0] > max(n["correct"][1:]) + 0.3,
