@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cutaway.adapt.lora import LoraConfig, adapted, add_lora, remove
+from cutaway.core.distributed import whole
 from cutaway.core.errors import CheckpointError
 from cutaway.core.files import new_folder
 
@@ -28,7 +29,7 @@ def write_adapter(model: nn.Module, config: LoraConfig, folder: Path, base: str 
     tensors: dict[str, Tensor] = {}
     for name, module in adapted(model):
         for side in ("A", "B"):
-            weight = getattr(module, f"lora_{side}").detach().to("cpu", torch.float32).contiguous()
+            weight = whole(getattr(module, f"lora_{side}").detach()).to("cpu", torch.float32).contiguous()
             tensors[f"base_model.model.{name}.lora_{side}.weight"] = weight
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     kind = model.config.model_type  # type: ignore[union-attr]

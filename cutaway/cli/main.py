@@ -4,6 +4,7 @@ Each other file in this folder is one command, named after it: it has a function
 (a group), and a `PANEL`, the heading under which the help lists it.
 """
 
+import os
 import pkgutil
 import sys
 from importlib import import_module
@@ -12,6 +13,7 @@ import typer
 
 from cutaway import cli
 from cutaway.core.errors import CutawayError
+from cutaway.core.progress import QUIET
 
 app = typer.Typer(
     name="cutaway",
@@ -42,6 +44,8 @@ for found in pkgutil.iter_modules(cli.__path__):
 
 def main() -> None:
     """Run the command; a mistake of the user's is one line on standard error and exit code 2."""
+    if QUIET:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
     try:
         app()
     except CutawayError as err:

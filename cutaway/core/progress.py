@@ -1,5 +1,6 @@
 """Progress of long work: a live line with rate and time left on a terminal, a plain line now and then elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 PLAIN_EVERY_S = 10.0
+QUIET = os.environ.get("RANK", "0") != "0"  # of several processes that do the same, one speaks
 
 
 class Progress:
@@ -34,7 +36,7 @@ class Progress:
         """Count `count` more done; `fields` (name=value) are shown at the end of the line."""
         self.done += count
         now = time.monotonic()
-        if now - self._printed >= (0.1 if self._live else PLAIN_EVERY_S):
+        if not QUIET and now - self._printed >= (0.1 if self._live else PLAIN_EVERY_S):
             self._printed = now
             self._print(self.line(**fields))
 
@@ -51,6 +53,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line that stays, above the live one."""
+        if QUIET:
+            return
         self._clear()
         print(text, file=sys.stderr, flush=True)
 
@@ -58,7 +62,7 @@ class Progress:
         self, kind: type[BaseException] | None, err: BaseException | None, where: TracebackType | None
     ) -> None:
         self._clear()
-        if kind is None:
+        if kind is None and not QUIET:
             print(
                 f"{self.title}: {self.done} {self.unit} in {duration(time.monotonic() - self._started)}",
                 file=sys.stderr,
@@ -93,6 +97,8 @@ def duration(seconds: float) -> str:
 def step(title: str) -> Iterator[None]:
     """Say that a step began, and how long it took."""
     started = time.monotonic()
-    print(f"{title} …", file=sys.stderr, flush=True)
+    if not QUIET:
+        print(f"{title} …", file=sys.stderr, flush=True)
     yield
-    print(f"{title}: {duration(time.monotonic() - started)}", file=sys.stderr, flush=True)
+    if not QUIET:
+        print(f"{title}: {duration(time.monotonic() - started)}", file=sys.stderr, flush=True)

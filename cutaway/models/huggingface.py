@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cutaway.core.distributed import shared_folder, whole
 from cutaway.core.errors import CheckpointError, UnsafeFileError
-from cutaway.core.files import new_folder, write_text
+from cutaway.core.files import write_text
 from cutaway.models.families import family
 from cutaway.text.tokenizer import Tokenizer
 
@@ -146,7 +147,7 @@ def read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 def save_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> None:
     """Write a folder that `transformers` loads, whole or not at all."""
-    with new_folder(folder) as temporary:
+    with shared_folder(folder) as temporary:
         write_model(model, tokenizer, temporary)
 
 
@@ -155,7 +156,8 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
     config: Any = model.config
     module = family(config.model_type)
     rename = getattr(module, "to_hf_tensors", lambda name, tensor, config: (name, tensor))
-    named = dict(rename(name, parameter.detach(), config) for name, parameter in model.named_parameters())
+    parts = ((name, whole(parameter.detach())) for name, parameter in model.named_parameters())
+    named = dict(rename(name, tensor, config) for name, tensor in parts)
     state = {name: tensor.to("cpu").contiguous() for name, tensor in named.items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     values = module.config_to_hf(config)

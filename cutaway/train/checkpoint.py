@@ -20,8 +20,8 @@ from torch import nn
 
 from cutaway.adapt.lora import LoraConfig, remove
 from cutaway.adapt.peft_files import load_adapter, write_adapter
+from cutaway.core.distributed import like, shared_folder, whole
 from cutaway.core.errors import CheckpointError
-from cutaway.core.files import new_folder
 from cutaway.core.seeds import random_state, restore_random_state
 from cutaway.data.stream import Stream
 from cutaway.models.huggingface import load_model, write_model
@@ -50,7 +50,10 @@ class FullWeights:
 
     def read(self, folder: Path) -> None:
         weight = next(self.model.parameters())
-        self.model.load_state_dict(load_model(folder, weight.dtype, weight.device).state_dict())
+        saved = dict(load_model(folder, weight.dtype, weight.device).named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(like(saved[name], parameter))
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Standing:
 
 def save_weights(files: WeightFiles, folder: Path) -> None:
     """Write the weights alone, whole or not at all."""
-    with new_folder(folder) as temporary:
+    with shared_folder(folder) as temporary:
         files.write(temporary)
 
 
@@ -109,7 +112,7 @@ def save_checkpoint(
     Raises:
         ResourceError: the disk is full; the checkpoint before is untouched.
     """
-    with new_folder(folder) as temporary:
+    with shared_folder(folder) as temporary:
         files.write(temporary)
         training = temporary / "training"
         training.mkdir()
@@ -136,7 +139,7 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         if parameter.requires_grad:
             prefix = f"{name}:"
             optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device)
+                key.removeprefix(prefix): like(value, parameter)
                 for key, value in moments.items()
                 if key.startswith(prefix)
             }
@@ -147,7 +150,7 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {
-        f"{name}:{key}": value.cpu()
+        f"{name}:{key}": whole(value).cpu()
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cutaway.core.distributed import size, total
 from cutaway.core.errors import NonFiniteLossError, NothingSupervisedError
 from cutaway.train.objectives import Metrics, Objective
 
@@ -57,23 +58,33 @@ def accumulate(
         with autocast(device, precision):
             loss, n, found = objective(model, batch)
         value = loss.item()
-        if not _finite(value):
-            raise NonFiniteLossError(
-                f"the loss is {value} at step {step}, micro-batch {index + 1}; the optimiser did not step on it",
-                hint="lower optim.lr, look at the data, or set loop.precision=float32",
-            )
-        if n:
+        if not _finite(value) and size() == 1:
+            raise _not_finite(value, step, f", micro-batch {index + 1}")
+        if n or size() > 1:  # the other processes wait for this one's gradients, whatever it supervises
             loss.backward()
         loss_sum, targets, seen = loss_sum + value, targets + n, seen + 1
         tokens += batch.n_tokens
         _add(metrics, found)
-    if not targets:
+    loss_sum, n_targets, n_tokens, n_seen = total(loss_sum, targets, tokens, seen)
+    if not _finite(loss_sum):
+        raise _not_finite(loss_sum, step, "")
+    if not n_targets:
         raise NothingSupervisedError(
             f"step {step} holds no supervised token", hint="check the loss mask: do the replies fit into data.seq_len?"
         )
     grads = gradients(model)
-    torch._foreach_mul_(grads, 1 / targets)
-    return StepResult(loss_sum / targets, targets, tokens, {name: total / seen for name, total in metrics.items()})
+    torch._foreach_mul_(grads, size() / n_targets)  # sharded gradients come as the mean over the processes
+    means = dict(zip(metrics, total(*metrics.values()), strict=True))
+    return StepResult(
+        loss_sum / n_targets, int(n_targets), int(n_tokens), {name: value / n_seen for name, value in means.items()}
+    )
+
+
+def _not_finite(value: float, step: int, where: str) -> NonFiniteLossError:
+    return NonFiniteLossError(
+        f"the loss is {value} at step {step}{where}; the optimiser did not step on it",
+        hint="lower optim.lr, look at the data, or set loop.precision=float32",
+    )
 
 
 def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
@@ -83,8 +94,7 @@ def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
         NonFiniteLossError: a gradient that is NaN or infinite.
     """
     grads = gradients(model)
-    norm = torch.nn.utils.get_total_norm(grads)
-    value = norm.item()
+    value = _norm(grads)
     if not _finite(value):
         raise NonFiniteLossError(
             f"the gradient norm is {value} at step {step}; the optimiser did not step on it", hint="lower optim.lr"
@@ -101,7 +111,12 @@ def gradient_norms(model: Any) -> dict[str, float]:
     named = {id(parameter) for part in parts.values() for parameter in part}
     parts["rest"] = [parameter for parameter in model.parameters() if id(parameter) not in named]
     grads = {name: [p.grad for p in part if p.grad is not None] for name, part in parts.items()}
-    return {name: torch.nn.utils.get_total_norm(found).item() for name, found in grads.items() if found}
+    return {name: _norm(found) for name, found in grads.items() if found}
+
+
+def _norm(grads: list[Tensor]) -> float:
+    norm = torch.nn.utils.get_total_norm(grads)
+    return norm.full_tensor().item() if hasattr(norm, "full_tensor") else norm.item()
 
 
 def gradients(model: nn.Module) -> list[Tensor]:

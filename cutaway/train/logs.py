@@ -15,14 +15,18 @@ class RunLog:
         out: the run's folder.
         step: the step that the run goes on from.
         tensorboard: also write event files under `out/tensorboard`.
+        kept: false: nothing is written (another process does).
     """
 
-    def __init__(self, out: Path, step: int, tensorboard: bool = True):
-        self.path = out / "metrics.jsonl"
-        kept = [line for line in read_lines(self.path) if line["step"] <= step] if step else []
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self.path.open("a", encoding="utf-8")
+    def __init__(self, out: Path, step: int, tensorboard: bool = True, kept: bool = True):
+        self._file: Any = None
         self._board: Any = None
+        if not kept:
+            return
+        self.path = out / "metrics.jsonl"
+        before = [line for line in read_lines(self.path) if line["step"] <= step] if step else []
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in before))
+        self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -30,6 +34,8 @@ class RunLog:
 
     def write(self, step: int, **values: Any) -> None:
         """One event; nested numbers (`gradient_norms`) get a name with a slash in TensorBoard."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items() if self._board else ():
@@ -44,7 +50,8 @@ class RunLog:
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._board:
             self._board.close()
 

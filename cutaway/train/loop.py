@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 
 from cutaway.core.config import Config
 from cutaway.core.device import pick_dtype
+from cutaway.core.distributed import first_alone, is_first, total
 from cutaway.core.errors import Interrupted
 from cutaway.core.files import recover_folder
 from cutaway.core.progress import Progress
@@ -106,8 +107,9 @@ def train(
     device = next(model.parameters()).device
     precision = pick_dtype(loop.precision, device)
     last, best = out / "last", out / "best"
-    recover_folder(last)
-    recover_folder(best)
+    with first_alone():
+        recover_folder(last)
+        recover_folder(best)
     resumed = last.exists()
     if resumed:
         files.read(last)  # before the optimiser takes hold of the parameters
@@ -123,7 +125,7 @@ def train(
         save_checkpoint(last, files, model, optimizer, stream, standing)
 
     with (
-        RunLog(out, standing.step, loop.tensorboard) as log,
+        RunLog(out, standing.step, loop.tensorboard, is_first()) as log,
         compiled_blocks(model, compiled),
         Progress("training", steps, "step", standing.step) as bar,
         StopSignals() as stop,
@@ -152,7 +154,7 @@ def train(
                 log.write(standing.step, held_out_loss=held_out)
                 bar.say(f"step {standing.step}: held-out loss {held_out:.4f}")
                 _note(standing, held_out, files, best)
-            if stop.requested and standing.step < steps:
+            if total(stop.requested)[0] and standing.step < steps:
                 save()
                 raise Interrupted(
                     f"stopped after step {standing.step} of {steps}; saved in {last}",
@@ -163,7 +165,7 @@ def train(
     if standing.best is not None:
         files.read(best)
     save_weights(files, out / files.name)
-    for folder in (last, best):
+    for folder in (last, best) if is_first() else ():
         shutil.rmtree(folder, ignore_errors=True)
     model.eval()
     return Outcome(standing.step, standing.tokens, standing.best, standing.best_step)

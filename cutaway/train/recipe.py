@@ -10,6 +10,7 @@ from pydantic import Field
 
 from cutaway.core.config import Config
 from cutaway.core.device import pick_device, pick_dtype
+from cutaway.core.distributed import first_alone, is_first, join, size
 from cutaway.core.progress import step
 from cutaway.core.seeds import seed_all
 from cutaway.data.stream import Stream
@@ -19,6 +20,7 @@ from cutaway.train.loop import LoopConfig, peek, train
 from cutaway.train.memory import refuse_if_too_large, static_memory, training_memory
 from cutaway.train.objectives import Objective
 from cutaway.train.run import begin_run, finish_run
+from cutaway.train.shard import Shard, gather_model, settle, shard_model
 
 
 class RunConfig(Config):
@@ -62,24 +64,44 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
     Raises:
         CutawayError: whatever of the files, the configuration or the machine stands in the way; `Interrupted` when stopped.
     """
-    report = begin_run(config, config.out)
+    join()
+    with first_alone():
+        report = begin_run(config, config.out)
     if report is not None:
         return report
-    seed_all(config.seed)
     device = pick_device(config.device)
     precision = pick_dtype(config.loop.precision, device)
-    job = prepare(device, precision)
+    with first_alone():
+        seed_all(config.seed)
+        job = prepare(device, precision)
     memory = training_memory(job.model, job.objective, peek(job.stream), job.capacity, precision)
     refuse_if_too_large(memory, device, held=static_memory(job.model).weights)
     parameters = {
         "all": sum(parameter.numel() for parameter in job.model.parameters()),
         "trained": sum(parameter.numel() for parameter in job.model.parameters() if parameter.requires_grad),
     }
+    shard_model(job.model)
+
+    def measured(name: str) -> float:
+        value = job.losses[name]()
+        settle(job.model)
+        return value
+
     with step("evaluating before"):
-        before = {name: measure() for name, measure in job.losses.items()}
-    (first, evaluate), *others = job.losses.items()
-    outcome = train(job.model, job.stream, job.objective, job.files, config.out, config.loop, config.optim, evaluate)
-    after = {first: outcome.best, **{name: measure() for name, measure in others}}
+        before = {name: measured(name) for name in job.losses}
+    first, *others = job.losses
+    outcome = train(
+        job.model,
+        Shard(job.stream) if size() > 1 else job.stream,
+        job.objective,
+        job.files,
+        config.out,
+        config.loop,
+        config.optim,
+        lambda: measured(first),
+    )
+    after = {first: outcome.best, **{name: measured(name) for name in others}}
+    gather_model(job.model)
     report = {
         **job.report,
         "parameters": parameters,
@@ -89,5 +111,6 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
         "best_step": outcome.best_step,
         **job.finish(),
     }
-    finish_run(config.out, report)
+    if is_first():
+        finish_run(config.out, report)
     return report
