@@ -9,8 +9,8 @@ from typing import Any
 
 from cutaway.evaluate.answers import Asked, measure_answers
 from cutaway.retrieve.answer import Generate, answer
-from cutaway.text.sentences import sentences
 from cutaway.retrieve.index import Hit, Index
+from cutaway.text.sentences import sentences
 
 SEARCHES, ANSWERS = 20, 2
 FOREIGN = (

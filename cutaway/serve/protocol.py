@@ -123,7 +123,7 @@ class Documents(Body):
     """Which passages to ground the answer in."""
 
     k: int = Field(PASSAGES, ge=1, le=50)
-    where: dict[Literal["source", "title", "heading"], str] = Field({}, max_length=3)
+    where: dict[str, str] = Field({}, max_length=3)
 
 
 class ChatRequest(Generation):
