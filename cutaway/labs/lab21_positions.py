@@ -11,7 +11,7 @@ import torch
 
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
-from cutaway.labs.fit import fit
+from cutaway.labs.fit import fit, one_thread
 from cutaway.labs.lagged_tokens import LaggedTokens
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models.families import make_model
@@ -29,6 +29,7 @@ TRAINED, LONGEST = 32, 128  # tokens of a row: in training, and at most
 ROUNDING = 1e-12  # float64, states of size 1
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     seed = setting.seed
     steps = 160 if setting.quick else 1000
@@ -143,7 +144,7 @@ def draw(numbers: Mapping) -> "Figure":
     left.tick_params(axis="x", labelsize=7)
     who = ("encoder", "decoder_1_layer", "decoder_2_layers", "encoder_rope")
     middle.bar(
-        ["encoder\nnone", "decoder\nnone, 1 layer", "decoder\nnone, 2 layers", "encoder\nRoPE"],
+        ["encoder\nnone", "decoder\nnone\n1 layer", "decoder\nnone\n2 layers", "encoder\nRoPE"],
         [numbers[f"chaser_{name}"] for name in who],
     )
     middle.axhline(0.5, color="grey", linestyle="--")

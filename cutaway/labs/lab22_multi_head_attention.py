@@ -14,7 +14,7 @@ import torch
 
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
-from cutaway.labs.fit import fit
+from cutaway.labs.fit import fit, one_thread
 from cutaway.labs.lagged_tokens import LaggedTokens
 from cutaway.lens.attention import attention_maps
 from cutaway.models.families import make_model
@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     source = LaggedTokens(setting.seed, NEAR, FAR)
     held_out = source.batch(128, LENGTH, torch.Generator().manual_seed(setting.seed + 1000))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
-from cutaway.labs.fit import fit
+from cutaway.labs.fit import fit, one_thread
 from cutaway.labs.lagged_tokens import LaggedTokens
 from cutaway.lens.activations import activations
 from cutaway.lens.gradient_norms import gradient_norms
@@ -36,6 +36,7 @@ LENGTH = 32
 CALM, HARSH = 1e-2, 1e-1  # learning rates
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     torch.manual_seed(setting.seed)
     trained = {name: learned(name, setting, CALM) for name in OURS}
