@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
-from cutaway.labs.fit import fit
+from cutaway.labs.fit import fit, one_thread
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models.families import make_model
 from cutaway.nn.experts import Routing, expert_layers, load
@@ -85,6 +85,7 @@ def make_task(seed: int, own_words: bool = False) -> Task:
     return Task(torch.stack([torch.randperm(WORDS, generator=generator) for _ in range(LANGUAGES)]), own_words, seed)
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     steps = 300 if setting.quick else 1500
     task, apart = make_task(setting.seed), make_task(setting.seed, own_words=True)

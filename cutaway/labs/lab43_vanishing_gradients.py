@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
-from cutaway.labs.fit import fit
+from cutaway.labs.fit import fit, one_thread
 from cutaway.lens.gradient_norms import gradient_norms
 from cutaway.lens.hooks import capture, name_of
 from cutaway.models.decoder import Decoder
@@ -41,6 +41,7 @@ NOISE = 0.1  # share of tokens that follow no rule
 RATE, HIGH_RATE = 1e-2, 6e-2
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     steps, texts = (50, 4) if setting.quick else (300, 32)
     generator = torch.Generator().manual_seed(setting.seed)
