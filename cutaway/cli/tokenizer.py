@@ -135,12 +135,12 @@ def inspect(
 
 def open_tokenizer(spec: str) -> "Tokenizer":
     """The tokeniser behind what the command line takes for one (see the top of this file)."""
-    from cutaway.models.gguf import metadata, open_gguf
+    from cutaway.models.gguf_file import open_gguf
     from cutaway.models.packaged import PACKAGED, packaged_path
     from cutaway.text.gguf import tokenizer_from_gguf
     from cutaway.text.load import load_tokenizer
 
     path = (packaged_path(spec) if spec in PACKAGED else None) or Path(spec)
     if path.suffix == ".gguf":
-        return tokenizer_from_gguf(metadata(open_gguf(path)))
+        return tokenizer_from_gguf(open_gguf(path).metadata)
     return load_tokenizer(path)

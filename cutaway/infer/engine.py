@@ -170,7 +170,10 @@ class Engine:
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, max_tokens: int = 256, **settings: Any
     ) -> list[Completion]:
         """Continue every prompt, all at once; `settings` are those of `Request`. Completions come in the prompts' order."""
-        requests = [Request(prompt, sampling, max_tokens, **settings) for prompt in prompts]
+        return self.run([Request(prompt, sampling, max_tokens, **settings) for prompt in prompts])
+
+    def run(self, requests: Sequence[Request]) -> list[Completion]:
+        """Serve requests, all at once, to their ends. Completions come in the requests' order."""
         for request in requests:
             self.add(request)
         outputs: dict[str, list[Output]] = {request.id: [] for request in requests}

@@ -10,6 +10,7 @@ from cutaway.decode.beam import Beam
 from cutaway.decode.sampling import GREEDY, Sampling
 from cutaway.evaluate.diversity import distinct_n
 from cutaway.infer.engine import Engine, EngineConfig, beam_decode
+from cutaway.infer.request import Request
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.models.llama import Llama, LlamaConfig
 from cutaway.models.load import Loaded, load
@@ -31,7 +32,7 @@ BEGINNING = 16  # tokens over which a beam of width 1 is compared with greedy se
 
 def measure(setting: Setting) -> Numbers:
     loaded = load(setting.model or CHAT_MODEL, dtype="float32")  # bfloat16 logits tie
-    widths = [1, 4, 8] if setting.quick else [1, 2, 4, 8, 16]
+    widths = [1, 8] if setting.quick else [1, 2, 4, 8, 16]
     length, n_prompts = (32, 2) if setting.quick else (96, len(PROMPTS))
     prompts = [loaded.tokenizer.encode(prompt) for prompt in PROMPTS[:n_prompts]]
     logprobs, texts = [], []
@@ -42,8 +43,7 @@ def measure(setting: Setting) -> Numbers:
         ]
         logprobs.append(sum(one.score for one in found) / len(found))
         texts.append([one.ids for one in found])
-    greedy, _ = run(loaded, prompts, GREEDY, BEGINNING)
-    sampled, sampled_logprob = run(loaded, prompts, Sampling(seed=setting.seed), length)
+    greedy, sampled, sampled_logprob = continuations(loaded, prompts, setting.seed, length)
     return {
         "widths": widths,
         "logprob": logprobs,
@@ -55,12 +55,17 @@ def measure(setting: Setting) -> Numbers:
     }
 
 
-def run(loaded: Loaded, prompts: list[list[int]], sampling: Sampling, length: int) -> tuple[list[list[int]], float]:
-    """Continuations by the engine, and their mean log-probability under the model."""
-    engine = Engine(loaded, EngineConfig(max_batch=len(prompts), context=128))
-    found = engine.generate(prompts, sampling, length, ignore_end=True, logprobs=0)
-    logprobs = [sum(token.logprob for token in one.logprobs) for one in found]
-    return [one.ids for one in found], sum(logprobs) / len(logprobs)
+def continuations(
+    loaded: Loaded, prompts: list[list[int]], seed: int, length: int
+) -> tuple[list[list[int]], list[list[int]], float]:
+    """By the engine, all at once: greedy beginnings; sampled texts and their mean log-probability under the model."""
+    greedy = [Request(ids, GREEDY, BEGINNING, ignore_end=True) for ids in prompts]
+    sampled = [Request(ids, Sampling(seed=seed), length, ignore_end=True, logprobs=0) for ids in prompts]
+    engine = Engine(loaded, EngineConfig(max_batch=2 * len(prompts), context=128))
+    found = engine.run([*greedy, *sampled])
+    beginnings, texts = found[: len(prompts)], found[len(prompts) :]
+    logprobs = [sum(token.logprob for token in one.logprobs) for one in texts]
+    return [one.ids for one in beginnings], [one.ids for one in texts], sum(logprobs) / len(logprobs)
 
 
 def repetition(sequences: list[list[int]]) -> float:

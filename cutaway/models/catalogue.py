@@ -9,9 +9,7 @@ import torch
 from cutaway.core.errors import CutawayError
 from cutaway.models.decoder import Decoder
 from cutaway.models.encoder_decoder import EncoderDecoder
-from cutaway.models.families import family
-from cutaway.models.gguf import config_from_gguf, metadata_without_arrays, open_gguf
-from cutaway.models.huggingface import model_config, read_config
+from cutaway.models.load import read_shape
 from cutaway.models.packaged import packaged_models
 
 # Bits per weight as stored: int4 in groups of 32 with a 16-bit scale.
@@ -63,7 +61,7 @@ def catalogue(folders: list[Path]) -> list[Entry]:
 
 def _entry(name: str, path: Path) -> Entry:
     try:
-        config, module = _config(path)
+        module, config = read_shape(path)
         with torch.device("meta"):
             model = module.build(config)
     except CutawayError as err:
@@ -94,13 +92,3 @@ def _kind(model: Any) -> str:
     if isinstance(model, EncoderDecoder):
         return "encoder-decoder"
     return "encoder" if hasattr(model, "blocks") else "auto-encoder"
-
-
-def _config(path: Path) -> tuple[Any, Any]:
-    if path.is_dir():
-        values = read_config(path)
-        return model_config(values), family(values["model_type"])
-    reader = open_gguf(path)
-    shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-    config = config_from_gguf(metadata_without_arrays(reader), shapes, str(path))
-    return config, family(config.model_type)

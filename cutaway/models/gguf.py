@@ -5,23 +5,21 @@ in the order of its interleaved rotary pairs; `_half_split` puts them back into 
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gguf import GGUFReader, ReaderTensor
-from gguf.quants import dequantize
 from torch import Tensor, nn
 
 from cutaway.core.config import make_config
 from cutaway.core.errors import CheckpointError, ConfigError, near_matches
 from cutaway.models import llama
+from cutaway.models.gguf_file import GGUFFile
 from cutaway.models.huggingface import fill
 from cutaway.models.llama_config import LlamaConfig
 from cutaway.nn.rope import RopeScaling, rope_frequencies
 
 _ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
+_ROPE_FACTORS = "rope_freqs.weight"
 _NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
@@ -36,21 +34,6 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-
-
-def open_gguf(path: Path) -> GGUFReader:
-    """Map the file into memory and read its header."""
-    try:
-        return GGUFReader(path)
-    except FileNotFoundError:
-        raise CheckpointError("no such file", field="model", value=str(path)) from None
-    except Exception as err:  # the reader trips over bad bytes in many ways
-        raise CheckpointError(f"is not a whole GGUF file: {err}", field="model", value=str(path)) from None
-
-
-def metadata(reader: GGUFReader) -> dict[str, Any]:
-    """The file's key-value pairs as plain Python values."""
-    return {name: field.contents() for name, field in reader.fields.items()}
 
 
 def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], source: str) -> LlamaConfig:
@@ -90,7 +73,7 @@ def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int,
             # Stored as float32; the shortest decimal that rounds to it is what the author wrote.
             "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.7g}"),
             "rope_theta": float(f"{get('rope.freq_base', 10_000.0):.7g}"),
-            "rope_scaling": _scaling(get, "rope_freqs.weight" in tensors),
+            "rope_scaling": _scaling(get, _ROPE_FACTORS in tensors),
             "attention_bias": "blk.0.attn_q.bias" in tensors,
             "attention_output_bias": "blk.0.attn_output.bias" in tensors,
             "tie_word_embeddings": "output.weight" not in tensors,
@@ -105,30 +88,19 @@ def _checked(source: str, shape: dict[str, Any]) -> LlamaConfig:
         raise CheckpointError(f"its metadata make no model: {err}", field="model", value=source) from None
 
 
-def load_gguf(reader: GGUFReader, dtype: torch.dtype, device: torch.device, source: str) -> nn.Module:
+def load_gguf(file: GGUFFile, dtype: torch.dtype, device: torch.device, source: str) -> nn.Module:
     """The model of an open file, in `dtype` on `device`."""
-    shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-    config = config_from_gguf(metadata_without_arrays(reader), shapes, source)
+    config = config_from_gguf(file.metadata, file.shapes, source)
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
-        for tensor in reader.tensors:
-            if tensor.name != "rope_freqs.weight":
-                yield _rename(tensor.name), _half_split(tensor.name, _values(tensor), config)
+        for tensor in file.tensors:
+            if tensor.name != _ROPE_FACTORS:
+                values = torch.from_numpy(tensor.dequantised())
+                yield _rename(tensor.name), _half_split(tensor.name, values, config)
 
     model = fill(llama.build, config, tensors(), dtype, device, source)
-    _check_rope(reader, config, source)
+    _check_rope(file, config, source)
     return model
-
-
-def metadata_without_arrays(reader: GGUFReader) -> dict[str, Any]:
-    """The metadata but for its long arrays (the vocabulary), which take seconds to turn into Python objects."""
-    return {name: field.contents() for name, field in reader.fields.items() if len(field.data) <= 1}
-
-
-def _values(tensor: ReaderTensor) -> Tensor:
-    """A tensor in float32. A plain array slices much faster than the memory map; only what was not dequantised is copied."""
-    values = dequantize(np.asarray(tensor.data), tensor.tensor_type)
-    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def _rename(name: str) -> str:
@@ -166,12 +138,12 @@ def _scaling(get: Any, has_factors: bool) -> dict[str, Any]:
     raise CheckpointError("unsupported", field="rope.scaling.type", value=kind, hint="known: none, linear, yarn")
 
 
-def _check_rope(reader: GGUFReader, config: LlamaConfig, source: str) -> None:
+def _check_rope(file: GGUFFile, config: LlamaConfig, source: str) -> None:
     """The divisors in the file must be those that our configuration gives."""
-    stored = next((tensor for tensor in reader.tensors if tensor.name == "rope_freqs.weight"), None)
+    stored = next((tensor for tensor in file.tensors if tensor.name == _ROPE_FACTORS), None)
     if stored is None:
         return
     ours, _ = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings)
     plain, _ = rope_frequencies(config.head_dim, config.rope_theta, RopeScaling(), config.max_position_embeddings)
-    if not torch.allclose(plain / ours, _values(stored), rtol=1e-3):
+    if not torch.allclose(plain / ours, torch.from_numpy(stored.dequantised()), rtol=1e-3):
         raise CheckpointError("its rotary factors are not those of a known scaling", field="rope_freqs", value=source)

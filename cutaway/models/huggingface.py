@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cutaway.core.distributed import shared_folder, whole
 from cutaway.core.errors import CheckpointError, UnsafeFileError
@@ -77,7 +78,7 @@ def fill(
     source: str,
 ) -> nn.Module:
     """Build the model without memory and give it the tensors, one at a time; complain by name about any that do not fit."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         model = build(config)
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(wanted)
@@ -102,6 +103,15 @@ def fill(
     model.load_state_dict(state, strict=False, assign=True)
     model.tie()
     return model.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Modules are made without their random start, which takes seconds to prepare even where there are no numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def weight_files(folder: Path) -> list[Path]:

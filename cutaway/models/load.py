@@ -6,8 +6,10 @@ from typing import Any
 
 from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.errors import CheckpointError, near_matches
-from cutaway.models.gguf import load_gguf, metadata, open_gguf
-from cutaway.models.huggingface import PICKLES, check_tokenizer, load_model, refuse_pickle
+from cutaway.models.families import family
+from cutaway.models.gguf import config_from_gguf, load_gguf
+from cutaway.models.gguf_file import open_gguf
+from cutaway.models.huggingface import PICKLES, check_tokenizer, load_model, model_config, read_config, refuse_pickle
 from cutaway.models.packaged import PACKAGED, packaged_path
 from cutaway.text.gguf import tokenizer_from_gguf
 from cutaway.text.load import load_tokenizer
@@ -49,11 +51,21 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
         model = load_model(path, number, target)
         tokenizer = load_tokenizer(path)
     else:
-        reader = open_gguf(path)
-        model = load_gguf(reader, number, target, str(path))
-        tokenizer = tokenizer_from_gguf(metadata(reader))
+        file = open_gguf(path)
+        model = load_gguf(file, number, target, str(path))
+        tokenizer = tokenizer_from_gguf(file.metadata)
     check_tokenizer(tokenizer, model, str(path))
     return Loaded(model, tokenizer, str(spec) if str(spec) in PACKAGED else path.stem, path)
+
+
+def read_shape(path: Path) -> tuple[Any, Any]:
+    """A checkpoint's family (its module) and configuration, from its header alone."""
+    if path.is_dir():
+        values = read_config(path)
+        return family(values["model_type"]), model_config(values)
+    file = open_gguf(path)
+    config = config_from_gguf(file.metadata, file.shapes, str(path))
+    return family(config.model_type), config
 
 
 def find(spec: str | Path) -> Path:

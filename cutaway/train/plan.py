@@ -22,10 +22,8 @@ from cutaway.core.errors import ConfigError, near_matches
 from cutaway.data.corpus import DataConfig
 from cutaway.models.catalogue import PRECISIONS
 from cutaway.models.decoder import Decoder
-from cutaway.models.families import config_class, families, family
-from cutaway.models.gguf import config_from_gguf, metadata_without_arrays, open_gguf
-from cutaway.models.huggingface import model_config, read_config
-from cutaway.models.load import find
+from cutaway.models.families import config_class, families
+from cutaway.models.load import find, read_shape
 from cutaway.text.load import load_tokenizer
 from cutaway.train.finetune import FinetuneConfig
 from cutaway.train.footprint import fake_model, kept_for_backward
@@ -204,14 +202,7 @@ def _shape(config: PlanConfig) -> tuple[Any, Any]:
     """The family's module and its configuration."""
     checkpoint = config.start or (config.model if isinstance(config.model, str) else None)
     if checkpoint is not None:
-        path = find(checkpoint)
-        if path.is_dir():
-            shape = model_config(read_config(path))
-        else:
-            reader = open_gguf(path)
-            tensors = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-            shape = config_from_gguf(metadata_without_arrays(reader), tensors, str(path))
-        return family(shape.model_type), shape
+        return read_shape(find(checkpoint))
     assert isinstance(config.model, dict)
     kind = config.model.get("model_type", "llama")
     if kind not in families():

@@ -1,11 +1,13 @@
 """GGUF files written here with known weights, whole and broken."""
 
 import gguf
+import numpy as np
 import pytest
 import torch
 
 from cutaway.core.errors import CheckpointError
-from cutaway.models.gguf import load_gguf, open_gguf
+from cutaway.models.gguf import load_gguf
+from cutaway.models.gguf_file import open_gguf
 from cutaway.models.load import find
 
 CPU = torch.device("cpu")
@@ -62,6 +64,16 @@ def test_other_architectures_are_named(tmp_path):
     writer.close()
     with pytest.raises(CheckpointError, match=r"general.architecture='mamba'.*did you mean llama"):
         read(tmp_path / "other.gguf")
+
+
+def test_the_header_is_what_the_gguf_package_reads(smollm2):
+    ours, theirs = open_gguf(smollm2), gguf.GGUFReader(smollm2)
+    read = {name: field.contents() for name, field in theirs.fields.items() if not name.startswith("GGUF.")}
+    assert ours.metadata == read
+    assert ours.data_offset == theirs.data_offset
+    for a, b in zip(ours.tensors, theirs.tensors, strict=True):
+        assert (a.name, a.shape, a.kind) == (b.name, tuple(reversed(b.shape.tolist())), b.tensor_type)
+        assert np.array_equal(a.data, b.data)
 
 
 def test_no_such_file(tmp_path):
