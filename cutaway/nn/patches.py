@@ -21,6 +21,13 @@ def count_patches(image_size: Size, patch_size: Size) -> int:
     return (height // down) * (width // across)
 
 
+def patchify(image_CHW: Tensor, patch_size: Size) -> Tensor:
+    """N × (C · height · width of a patch): each patch flattened, in the order in which `PatchEmbedding` embeds them."""
+    down, across = height_width(patch_size)
+    patches_CRSHW = image_CHW.unfold(1, down, down).unfold(2, across, across)
+    return patches_CRSHW.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+
+
 class PatchEmbedding(nn.Conv2d):
     """B × C × H × W to B × N × D: each patch, flattened, through one linear layer, row by row from the top left.
 

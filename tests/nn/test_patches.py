@@ -7,7 +7,7 @@ import torch
 
 from cutaway.core.errors import CheckpointError, DataError
 from cutaway.nn.activation import ACTIVATIONS, check_activation
-from cutaway.nn.patches import PatchEmbedding, count_patches
+from cutaway.nn.patches import PatchEmbedding, count_patches, patchify
 
 
 @torch.no_grad()
@@ -22,6 +22,16 @@ def test_a_patch_is_its_pixels_through_one_linear_layer():
     assert embed.bfloat16()(pixels_BCHW).dtype == torch.bfloat16  # pixels are float32 whatever the weights are
     with pytest.raises(DataError, match=r"pixels='2×6×5': .*must be 2×5×6"):
         embed(torch.zeros(1, 2, 6, 5))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_patchify_gives_what_the_embedding_multiplies(size):
+    torch.manual_seed(0)
+    embed, image_CHW = PatchEmbedding(3, 7, size, (2, 3)), torch.randn(3, *size)
+    patches_NF = patchify(image_CHW, (2, 3))
+    assert patches_NF.shape == (count_patches(size, (2, 3)), 18)
+    torch.testing.assert_close(patches_NF @ embed.weight.flatten(1).T + embed.bias, embed(image_CHW[None])[0])
 
 
 def test_activations():
