@@ -44,18 +44,22 @@ def draw_gradients(data: Mapping[str, Any]) -> "Figure":
     return figure
 
 
-def draw_jacobian(found: Sequence[Mapping[str, Any]]) -> "Figure":
-    """The singular values at the last position, one line per block, and the largest of each."""
-    figure, (left, right) = _panels(2)
+def draw_jacobian(data: Mapping[str, Any]) -> "Figure":
+    """The singular values at the last position, one line per block; the largest of each; what the last position depends on."""
+    figure, (left, middle, right) = _panels(3)
+    found = data["blocks"]
     for row, colour in zip(found, _shades(len(found)), strict=True):
         left.semilogy(row["at_last_position"], color=colour)
+        right.semilogy(row["vjp_by_position"], color=colour, marker=".", linewidth=0.7)
     left.axhline(1, color="grey", linewidth=0.8)
     left.set(xlabel="index (dark: first layer)", ylabel="singular value at the last position")
     layers = [row["layer"] for row in found]
-    right.semilogy(layers, [row["spectral_norm"] for row in found], marker=".", label="whole text")
-    right.semilogy(layers, [row["at_last_position"][0] for row in found], marker=".", label="last position")
-    right.set(xlabel="layer", ylabel="largest singular value")
-    right.legend()
+    middle.semilogy(layers, [row["spectral_norm"] for row in found], marker=".", label="whole text")
+    middle.semilogy(layers, [row["at_last_position"][0] for row in found], marker=".", label="last position")
+    middle.set(xlabel="layer", ylabel="largest singular value")
+    middle.legend()
+    right.set(ylabel="what moves the last output's length")
+    _name_ticks(right, data["tokens"])
     return figure
 
 

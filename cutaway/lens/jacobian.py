@@ -9,13 +9,14 @@ compute step by step. The residual path is a part of the block: one that adds li
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cutaway.lens.hooks import capture
@@ -43,11 +44,21 @@ def cut_out(model: Any, ids_1T: Tensor, name: str, dtype: torch.dtype = torch.fl
     Raises:
         ConfigError: the model has no module of that name.
     """
-    with capture(model, [name]) as calls, torch.no_grad():
+    return next(cuts(model, ids_1T, [name], dtype))
+
+
+def cuts(model: Any, ids_1T: Tensor, names: Sequence[str], dtype: torch.dtype = torch.float64) -> Iterator[Cut]:
+    """Several blocks from one pass, in the order of their names; each is copied when it is asked for."""
+    with capture(model, names) as calls, torch.no_grad():
         read_text(model, ids_1T)
-    x, *rest = (_converted(value, dtype) for value in calls[name].inputs)
-    block = copy.deepcopy(model.get_submodule(name)).to(dtype).eval().requires_grad_(False)
-    return Cut(lambda stream: block(stream, *rest), x)
+    for name in names:
+        x, *rest = (_converted(value, dtype) for value in calls[name].inputs)
+        block = copy.deepcopy(model.get_submodule(name)).to(dtype).eval().requires_grad_(False)
+        yield Cut(partial(_apply, block, rest), x)
+
+
+def _apply(block: nn.Module, rest: Sequence[Any], x: Tensor) -> Tensor:
+    return block(x, *rest)
 
 
 def vjp(f: Function, x: Tensor, u: Tensor) -> Tensor:

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional
 
 from cutaway.lens import figures
 from cutaway.lens.activations import activations
 from cutaway.lens.expert_load import expert_load
 from cutaway.lens.gradient_norms import gradient_norms
 from cutaway.lens.hooks import capture
-from cutaway.lens.jacobian import cut_out, jacobian_at, spectral_norm
+from cutaway.lens.jacobian import cuts, jacobian_at, spectral_norm, vjp
 from cutaway.lens.layers import layer_names, read_text
 from cutaway.lens.neighbours import neighbours
 from cutaway.lens.pca import anisotropy, pca
@@ -73,20 +74,34 @@ def view_gradients(loaded: Loaded, ids: Sequence[int]) -> View:
 
 
 def view_jacobian(loaded: Loaded, ids: Sequence[int]) -> View:
-    """Of each block on the whole text: the spectral norm; at the last position: the singular values, D of them."""
+    """Of each block on the whole text: the spectral norm; at the last position: the singular values, D of them.
+
+    And one vector-Jacobian product: how much the length of the last position's output depends on each position of the input.
+    """
     found: list[dict[str, Any]] = []
-    for layer, name in enumerate(layer_names(loaded.model), 1):
-        cut = cut_out(loaded.model, _row(loaded, ids), name, torch.float32)
-        position = cut.x.shape[1] - 1
-        values = torch.linalg.svdvals(jacobian_at(cut.function, cut.x, position))
-        largest = spectral_norm(cut.function, cut.x, steps=_POWER_STEPS, tolerance=1e-3)
-        found.append({"layer": layer, "name": name, "spectral_norm": largest, "at_last_position": values.tolist()})
+    names = layer_names(loaded.model)
+    blocks = cuts(loaded.model, _row(loaded, ids), names, torch.float32)
+    for layer, (name, cut) in enumerate(zip(names, blocks, strict=True), 1):
+        values = torch.linalg.svdvals(jacobian_at(cut.function, cut.x, cut.x.shape[1] - 1))
+        output = cut.function(cut.x)
+        u = torch.zeros_like(output)
+        u[:, -1] = functional.normalize(output[:, -1], dim=-1)
+        found.append(
+            {
+                "layer": layer,
+                "name": name,
+                "spectral_norm": spectral_norm(cut.function, cut.x, steps=_POWER_STEPS, tolerance=1e-3),
+                "at_last_position": values.tolist(),
+                "vjp_by_position": vjp(cut.function, cut.x, u)[0].norm(dim=-1).tolist(),
+            }
+        )
     rows = []
     for row in found:
         values = row["at_last_position"]
         rows.append((row["layer"], row["spectral_norm"], values[0], values[len(values) // 2], values[-1]))
     columns = ("layer", "spectral norm", "largest at last position", "median", "smallest")
-    return View("Jacobians of the blocks", columns, rows, {"blocks": found}, lambda: figures.draw_jacobian(found))
+    data: dict[str, Any] = {"tokens": _words(loaded, ids), "blocks": found}
+    return View("Jacobians of the blocks", columns, rows, data, lambda: figures.draw_jacobian(data))
 
 
 @torch.inference_mode()
