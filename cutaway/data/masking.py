@@ -111,15 +111,34 @@ def hide(
     return torch.where(by_chance_BT, any_BT, seen_BT), torch.where(chosen_BT, ids_BT, IGNORED)
 
 
+class Masker:
+    """Hides words of one tokeniser: it knows the mask token, where words begin, and what is never hidden."""
+
+    def __init__(self, tokenizer: Tokenizer, config: MaskingConfig):
+        self.config, self.mask, self.vocab_size = config, mask_id(tokenizer), tokenizer.vocab_size
+        self.starts_V = word_starts(tokenizer)
+        self.special_V = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
+        self.special_V[list(tokenizer.special.values())] = True
+
+    def __call__(
+        self, ids_BT: Tensor, real_BT: Tensor, generator: torch.Generator, first_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The ids as the model sees them, and the targets.
+
+        Args:
+            real_BT: where there is no padding.
+            first_BT: where a word begins whatever the token: at the first of a document.
+        """
+        starts_BT = self.starts_V[ids_BT] if first_BT is None else self.starts_V[ids_BT] | first_BT
+        chosen_BT = choose(real_BT & ~self.special_V[ids_BT], starts_BT, self.config, generator)
+        return hide(ids_BT, chosen_BT, self.mask, self.vocab_size, self.config, generator)
+
+
 class MaskedStream:
     """The batches of a stream with tokens hidden; the same place in the stream always hides the same."""
 
     def __init__(self, stream: BatchStream, tokenizer: Tokenizer, config: MaskingConfig):
-        self.stream, self.config = stream, config
-        self.mask, self.vocab_size = mask_id(tokenizer), tokenizer.vocab_size
-        self.starts_V = word_starts(tokenizer)
-        self.special_V = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
-        self.special_V[list(tokenizer.special.values())] = True
+        self.stream, self.masker = stream, Masker(tokenizer, config)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -149,8 +168,5 @@ class MaskedStream:
     def _masked(self, batch: Batch, *place: int) -> Batch:
         seed = np.random.default_rng([self.stream.seed, *place]).integers(2**63)
         generator = torch.Generator().manual_seed(int(seed))
-        candidates_BT = (batch.segments_BT != 0) & ~self.special_V[batch.ids_BT]
-        begins_BT = self.starts_V[batch.ids_BT] | (batch.positions_BT == 0)
-        chosen_BT = choose(candidates_BT, begins_BT, self.config, generator)
-        ids_BT, targets_BT = hide(batch.ids_BT, chosen_BT, self.mask, self.vocab_size, self.config, generator)
+        ids_BT, targets_BT = self.masker(batch.ids_BT, batch.segments_BT != 0, generator, batch.positions_BT == 0)
         return Batch(ids_BT, targets_BT, batch.positions_BT, batch.segments_BT)

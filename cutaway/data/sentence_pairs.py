@@ -17,7 +17,7 @@ from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
 from cutaway.data.corpus import DataConfig
-from cutaway.data.masking import MaskingConfig, choose, hide, mask_id, word_starts
+from cutaway.data.masking import Masker, MaskingConfig
 from cutaway.data.rows import RowStream, padded, split
 from cutaway.data.shapes import Texts
 from cutaway.text.framing import Framing
@@ -130,11 +130,8 @@ class _Maker:
     def __init__(
         self, kind: str, pairs: SentencePairsConfig, masking: MaskingConfig, tokenizer: Tokenizer, seq_len: int
     ):
-        self.kind, self.pairs, self.masking, self.seq_len = kind, pairs, masking, seq_len
-        self.framing, self.mask, self.pad = Framing(tokenizer), mask_id(tokenizer), tokenizer.pad_id or 0
-        self.vocab_size, self.starts_V = tokenizer.vocab_size, word_starts(tokenizer)
-        self.special_V = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
-        self.special_V[list(tokenizer.special.values())] = True
+        self.kind, self.pairs, self.masker, self.seq_len = kind, pairs, Masker(tokenizer, masking), seq_len
+        self.framing, self.pad = Framing(tokenizer), tokenizer.pad_id or 0
 
     def __call__(
         self,
@@ -157,9 +154,7 @@ class _Maker:
         ids_BT, real_BT = padded([ids for ids, _ in framed], self.pad)
         types_BT, _ = padded([types for _, types in framed], 0)
         generator = torch.Generator().manual_seed(int(drawn.integers(2**63)))
-        candidates_BT = real_BT & ~self.special_V[ids_BT]
-        chosen_BT = choose(candidates_BT, self.starts_V[ids_BT], self.masking, generator)
-        seen_BT, targets_BT = hide(ids_BT, chosen_BT, self.mask, self.vocab_size, self.masking, generator)
+        seen_BT, targets_BT = self.masker(ids_BT, real_BT, generator)
         return SentencePairBatch(seen_BT, types_BT, real_BT, targets_BT, torch.tensor(relations))
 
     def _wrong(

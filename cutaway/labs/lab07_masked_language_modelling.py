@@ -85,9 +85,9 @@ def shares(stream: MaskedStream) -> dict[str, float]:
     words = chosen = masked = left = 0
     for after, before in zip(stream.once(), stream.stream.once(), strict=True):
         wanted = after.targets_BT != IGNORED
-        words += int((~stream.special_V[before.ids_BT] & (before.segments_BT != 0)).sum())
+        words += int((~stream.masker.special_V[before.ids_BT] & (before.segments_BT != 0)).sum())
         chosen += int(wanted.sum())
-        masked += int((after.ids_BT == stream.mask).sum())
+        masked += int((after.ids_BT == stream.masker.mask).sum())
         left += int((after.ids_BT == before.ids_BT)[wanted].sum())
     return {
         "chosen_share": chosen / words,

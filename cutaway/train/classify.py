@@ -10,19 +10,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cutaway.core.config import Config
-from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.labelled import LabelBatch, LabelledConfig, label_names, open_labelled, read_labelled
 from cutaway.loss.language_modelling import IGNORED
-from cutaway.models.bert import Bert, Head
-from cutaway.models.bert_heads import WithHead, build, with_head
-from cutaway.models.load import load
+from cutaway.models.bert import Head
+from cutaway.models.bert_heads import build, with_head
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.objectives import Metrics
+from cutaway.train.origin import load_encoder
 from cutaway.train.recipe import Job, RunConfig, carry_out
 from cutaway.train.run import check_length
 
@@ -61,9 +60,7 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
         with step("reading the data"):
             records = read_labelled(config.data.path, config.data)
         labels = label_names(records)
-        loaded = load(config.start, dtype="float32", device=str(device))
-        if not isinstance(loaded.model, Bert | WithHead):
-            raise ConfigError("is no encoder", field="start", value=config.start, hint="a bert or roberta checkpoint")
+        loaded = load_encoder(config.start, device)
         head: Head = "tokens" if isinstance(records[0].label, tuple) else "sequence"
         model: Any = with_head(loaded.model, head, labels).to(device)
         if config.fresh:

@@ -12,19 +12,17 @@ from pydantic import Field
 from torch import Tensor
 
 from cutaway.core.config import Config
-from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.contrast import ContrastBatch, ContrastConfig, open_contrast
 from cutaway.loss.contrastive import info_nce
-from cutaway.models.bert import Bert
-from cutaway.models.bert_heads import WithHead, with_head
-from cutaway.models.load import load
+from cutaway.models.bert_heads import with_head
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.pooling import mean_pool
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.objectives import Metrics
+from cutaway.train.origin import load_encoder
 from cutaway.train.recipe import Job, RunConfig, carry_out
 from cutaway.train.run import check_length
 
@@ -59,9 +57,7 @@ def contrast(config: ContrastRunConfig) -> dict[str, Any]:
     """
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
-        loaded = load(config.start, dtype="float32", device=str(device))
-        if not isinstance(loaded.model, Bert | WithHead):
-            raise ConfigError("is no encoder", field="start", value=config.start, hint="a bert or roberta checkpoint")
+        loaded = load_encoder(config.start, device)
         model = with_head(loaded.model, "none").to(device)
         check_length(config.data, model)
         with step("reading the data"):

@@ -2,11 +2,10 @@
 
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
@@ -17,33 +16,21 @@ from cutaway.data.shapes import Texts
 from cutaway.models.bert_heads import MODEL_TYPES as BERT_TYPES
 from cutaway.models.bert_heads import MaskedLM, PreTraining
 from cutaway.models.decoder import Decoder
-from cutaway.models.families import make_model
-from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.initial_embeddings import EmbeddingsConfig, initialise_embeddings
-from cutaway.models.load import load
-from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
-from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
-from cutaway.train.memory import refuse_if_too_large, static_memory
 from cutaway.train.objectives import LossConfig, causal_lm, masked_lm, masked_lm_with_pairs
-from cutaway.train.recipe import Job, RunConfig, carry_out
-from cutaway.train.run import check_length
+from cutaway.train.origin import OriginConfig, begin
+from cutaway.train.recipe import Job, carry_out
 
 HEADS = {"masked": "masked", "nsp": "pretraining", "sop": "pretraining"}  # of a BERT, by objective
 
 
-class PretrainConfig(RunConfig):
+class PretrainConfig(OriginConfig):
     """Everything a pretraining run is made of."""
 
     data: DataConfig
-    model: dict[str, Any] = Field(
-        {"model_type": "llama"}, description="family and shape: model_type and the fields of its config.json"
-    )
-    start: str | None = Field(None, description="instead of `model`: a checkpoint to go on from, with its tokeniser")
-    tokenizer: Path | None = Field(None, description="folder or file; null: train one on the data")
-    train_tokenizer: TrainTokenizerConfig = TrainTokenizerConfig()
     embeddings: EmbeddingsConfig = EmbeddingsConfig()
     objective: Literal["causal", "masked", "nsp", "sop"] = Field(
         "causal", description="the next token; those behind masks; these and whether a sentence follows, or comes first"
@@ -51,14 +38,6 @@ class PretrainConfig(RunConfig):
     masking: MaskingConfig = MaskingConfig()
     pairs: SentencePairsConfig = SentencePairsConfig()
     loss: LossConfig = LossConfig()
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> "PretrainConfig":
-        if self.start is not None and self.model_fields_set & {"model", "tokenizer", "train_tokenizer", "embeddings"}:
-            raise ValueError(
-                "start brings its own model and tokeniser; leave out model, embeddings, tokenizer and train_tokenizer"
-            )
-        return self
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
@@ -69,7 +48,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     """
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
-        model, tokenizer = _resume_or_begin(config, device)
+        model, tokenizer = _begin(config, device)
         begun = {}
         if config.embeddings.init != "random" and not (config.out / "last").exists():
             with step("filling the embedding"):
@@ -114,24 +93,15 @@ def _objective(config: PretrainConfig) -> Any:
     return masked_lm if config.objective == "masked" else partial(masked_lm_with_pairs, weight=config.pairs.weight)
 
 
-def _resume_or_begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:
+def _begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:
     """The model as it is before its first step, and its tokeniser."""
-    if config.start is not None:
-        loaded = load(config.start, dtype="float32", device=str(device))
-        _check_objective(config, loaded.model)
-        check_length(config.data, loaded.model)
-        return loaded.model, loaded.tokenizer
-    tokenizer = _tokenizer(config)
-    fields = {"vocab_size": tokenizer.vocab_size, **config.model}
-    if config.objective in HEADS and fields.get("model_type") in BERT_TYPES:
-        fields = {"head": HEADS[config.objective], **fields}
-    with torch.device("meta"):
-        planned = make_model(fields)
-    _check_objective(config, planned)
-    check_tokenizer(tokenizer, planned, source="model.vocab_size")
-    check_length(config.data, planned)
-    refuse_if_too_large(static_memory(planned), device)
-    return make_model(fields).to(device), tokenizer
+    if config.objective in HEADS and config.model.get("model_type") in BERT_TYPES:
+        config = config.model_copy(update={"model": {"head": HEADS[config.objective], **config.model}})
+    masks: tuple[str, ...] = ()
+    if config.objective != "causal" and not set(MASK_TOKENS) & set(config.train_tokenizer.extra):
+        masks = MASK_TOKENS[1:]  # WordPiece has one of its own
+    texts = Texts(config.data.path, config.data.encoding)
+    return begin(config, config.data, texts, partial(_check_objective, config), device, masks)
 
 
 def _check_objective(config: PretrainConfig, model: Any) -> None:
@@ -144,16 +114,3 @@ def _check_objective(config: PretrainConfig, model: Any) -> None:
             value=config.objective,
             hint="causal: a decoder; masked: a decoder, bert or roberta with head masked; nsp, sop: bert with head pretraining",
         )
-
-
-def _tokenizer(config: PretrainConfig) -> Tokenizer:
-    """The run's own where it goes on, the one that was given, or one trained on the data."""
-    if (config.out / "last").exists():
-        return load_tokenizer(config.out / "last")
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
-    recipe = config.train_tokenizer
-    if config.objective != "causal" and not set(MASK_TOKENS) & set(recipe.extra):  # WordPiece has one of its own
-        recipe = recipe.model_copy(update={"extra": (*recipe.extra, MASK_TOKENS[1])})
-    with step("training a tokeniser"):
-        return train_tokenizer(Texts(config.data.path, config.data.encoding), recipe)

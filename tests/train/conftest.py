@@ -71,3 +71,14 @@ def rows():
 @pytest.fixture
 def stream():
     return Stream
+
+
+@pytest.fixture
+def encoder_settings():
+    """What every small run from an encoder is told, on one machine or another the same."""
+
+    def settings(path, start, out, *more):
+        where = [f"data.path={path}", f"start={start}", f"out={out}", "data.rows=16", "optim.lr=3e-3"]
+        return [*where, "loop.tensorboard=false", "loop.compile=off", "loop.precision=float32", *more]
+
+    return settings

@@ -51,24 +51,19 @@ def encoder(request, tmp_path_factory):
     return folder
 
 
-def settings(path, start, out, *more):
-    fast = ["data.rows=16", "data.seq_len=32", "loop.epochs=12", "loop.tensorboard=false", "loop.compile=off"]
-    return [
-        f"data.path={path}",
-        f"start={start}",
-        f"out={out}",
-        *fast,
-        "loop.precision=float32",
-        "optim.lr=3e-3",
-        *more,
-    ]
+@pytest.fixture
+def settings(encoder_settings):
+    return lambda path, start, out, *more: encoder_settings(
+        path, start, out, "data.seq_len=32", "loop.epochs=12", *more
+    )
 
 
-def run(*words):
-    return classify(load_config(ClassifyConfig, None, settings(*words)))
+@pytest.fixture
+def run(settings):
+    return lambda *words: classify(load_config(ClassifyConfig, None, settings(*words)))
 
 
-def test_labels_of_texts(encoder, tmp_path):
+def test_labels_of_texts(run, encoder, tmp_path):
     report = run(write(tmp_path / "r.jsonl", reviews()), encoder, tmp_path / "run")
     assert report["scores"]["accuracy"] > 0.9
     assert report["scores"]["macro_f1"] > 0.9
@@ -79,7 +74,7 @@ def test_labels_of_texts(encoder, tmp_path):
     assert theirs.config.id2label == {0: "blame", 1: "praise"}
 
 
-def test_labels_of_pairs(encoder, tmp_path):
+def test_labels_of_pairs(run, encoder, tmp_path):
     """The tone of the second text, whatever the first one says."""
     draw = random.Random(1)
     rows = []
@@ -97,7 +92,7 @@ def test_labels_of_pairs(encoder, tmp_path):
     assert report["labels"].keys() == {"0", "1"}
 
 
-def test_labels_of_words(encoder, tmp_path):
+def test_labels_of_words(run, encoder, tmp_path):
     rows = [
         {"words": (words := row["text"].split()), "tags": ["THING" if w in THINGS else "O" for w in words]}
         for row in reviews()
@@ -108,21 +103,21 @@ def test_labels_of_words(encoder, tmp_path):
     assert load(tmp_path / "run" / "model").model.config.head == "tokens"
 
 
-def test_the_head_alone(encoder, tmp_path):
+def test_the_head_alone(run, encoder, tmp_path):
     before = load(encoder, dtype="float32").model.state_dict()
     run(write(tmp_path / "r.jsonl", reviews()), encoder, tmp_path / "run", "train_encoder=false", "loop.epochs=1")
     after = load(tmp_path / "run" / "model", dtype="float32").model.trunk.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_fresh_weights_are_not_those_of_the_start(encoder, tmp_path):
+def test_fresh_weights_are_not_those_of_the_start(run, encoder, tmp_path):
     path = write(tmp_path / "r.jsonl", reviews())
     run(path, encoder, tmp_path / "run", "fresh=true", "loop.steps=1", "optim.lr=1e-9")
     after = load(tmp_path / "run" / "model", dtype="float32").model.embedding.weight
     assert not torch.allclose(after, load(encoder, dtype="float32").model.embedding.weight, atol=1e-3)
 
 
-def test_the_command(minilm, tmp_path):
+def test_the_command(settings, minilm, tmp_path):
     path = write(tmp_path / "r.jsonl", reviews(60))
     words = settings(
         path, minilm, tmp_path / "run", "loop.epochs=1", "train_encoder=false", "optim.lr=1e-2", "data.rows=8"
@@ -183,18 +178,18 @@ def test_words_longer_than_the_row_are_cut_and_counted(encoder, tmp_path):
         (["just text"], "must be an object"),
     ],
 )
-def test_bad_records_are_named(encoder, tmp_path, rows, says):
+def test_bad_records_are_named(run, encoder, tmp_path, rows, says):
     with pytest.raises(DataError, match=says):
         run(write(tmp_path / "r.jsonl", rows), encoder, tmp_path / "run")
 
 
-def test_a_label_that_training_does_not_have(encoder, tmp_path):
+def test_a_label_that_training_does_not_have(run, encoder, tmp_path):
     path = write(tmp_path / "r.jsonl", reviews())
     other = write(tmp_path / "o.jsonl", [{"text": "x", "label": "doubt"}])
     with pytest.raises(DataError, match=r"o.jsonl:1 label='doubt': does not occur in training"):
         run(path, encoder, tmp_path / "run", f"data.held_out={other}")
 
 
-def test_a_decoder_is_refused(tiny_folder, tmp_path):
+def test_a_decoder_is_refused(run, tiny_folder, tmp_path):
     with pytest.raises(ConfigError, match="is no encoder"):
         run(write(tmp_path / "r.jsonl", reviews()), tiny_folder, tmp_path / "run")

@@ -55,21 +55,16 @@ def encoder(tmp_path_factory):
     return folder
 
 
-def settings(path, start, out, *more):
-    fast = ["data.rows=16", "data.seq_len=16", "loop.epochs=40", "loop.tensorboard=false", "loop.compile=off"]
-    return [
-        f"data.path={path}",
-        f"start={start}",
-        f"out={out}",
-        *fast,
-        "loop.precision=float32",
-        "optim.lr=3e-3",
-        *more,
-    ]
+@pytest.fixture
+def settings(encoder_settings):
+    return lambda path, start, out, *more: encoder_settings(
+        path, start, out, "data.seq_len=16", "loop.epochs=40", *more
+    )
 
 
-def run(*words):
-    return contrast(load_config(ContrastRunConfig, None, settings(*words)))
+@pytest.fixture
+def run(settings):
+    return lambda *words: contrast(load_config(ContrastRunConfig, None, settings(*words)))
 
 
 def test_the_loss():
@@ -87,7 +82,7 @@ def test_the_loss():
 
 
 @pytest.mark.parametrize("negative", [False, True])
-def test_texts_that_belong_together_become_near(encoder, tmp_path, negative):
+def test_texts_that_belong_together_become_near(run, encoder, tmp_path, negative):
     report = run(write(tmp_path / "r.jsonl", rows(negative)), encoder, tmp_path / "run")
     loss = report["held_out_loss"]["held_out"]
     assert loss["after"] < 0.7 * loss["before"]
@@ -96,7 +91,7 @@ def test_texts_that_belong_together_become_near(encoder, tmp_path, negative):
     assert anchor @ own > anchor @ other + 0.3
 
 
-def test_two_sided_and_the_command(encoder, tmp_path):
+def test_two_sided_and_the_command(settings, encoder, tmp_path):
     path = write(tmp_path / "r.jsonl", rows())
     said = (
         CliRunner()
@@ -122,11 +117,11 @@ def test_two_sided_and_the_command(encoder, tmp_path):
         ),
     ],
 )
-def test_bad_records_are_named(encoder, tmp_path, found, says):
+def test_bad_records_are_named(run, encoder, tmp_path, found, says):
     with pytest.raises(DataError, match=says):
         run(write(tmp_path / "r.jsonl", found), encoder, tmp_path / "run")
 
 
-def test_a_decoder_is_refused(tiny_folder, tmp_path):
+def test_a_decoder_is_refused(run, tiny_folder, tmp_path):
     with pytest.raises(ConfigError, match="is no encoder"):
         run(write(tmp_path / "r.jsonl", rows()), tiny_folder, tmp_path / "run")

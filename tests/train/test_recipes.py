@@ -130,7 +130,9 @@ def test_a_tokeniser_is_trained_where_none_is_given(folder, tmp_path):
 
 def test_a_checkpoint_to_go_on_from(folder, base, tmp_path):
     settings = [s for s in pretrain_settings(folder, tmp_path / "run") if not s.startswith(("model.", "tokenizer"))]
-    report = pretrain(load_config(PretrainConfig, None, [*settings, f"start={base}"]))
+    config = load_config(PretrainConfig, None, [*settings, f"start={base}"])
+    report = pretrain(config)
+    assert pretrain(config) == report  # what was saved of the configuration reads back
     first = json.loads((base.parent / "report.json").read_text())
     assert report["held_out_loss"]["held_out"]["before"] == pytest.approx(
         first["held_out_loss"]["held_out"]["after"], abs=1e-4
