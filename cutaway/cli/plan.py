@@ -3,7 +3,7 @@
 Say what a run would take before it is begun: parameters, FLOPs, memory by part, how many rows fit, time. Settings are those of
 `cutaway pretrain` and `cutaway finetune` (a checkpoint: model=DIR), and the machine's:
 
-    cutaway plan machine.name=h100 machine.devices=8 checkpointing=true tokens=1e12 data.seq_len=2048 \\
+    cutaway plan machine.name=h100 machine.devices=8 loop.checkpointing=true tokens=1e12 data.seq_len=2048 \\
       model.vocab_size=32000 model.hidden_size=4096 model.intermediate_size=11008 model.num_hidden_layers=32 \\
       model.num_attention_heads=32 model.num_key_value_heads=32 model.max_position_embeddings=2048 \\
       model.tie_word_embeddings=false
@@ -75,7 +75,7 @@ def _print(report: dict[str, Any]) -> None:
     if report["suggested"]:
         typer.echo("suggested   " + " ".join(f"{name}={value}" for name, value in report["suggested"].items()))
     else:
-        typer.echo("suggested   not one row fits: more devices, checkpointing=true, or a shorter data.seq_len")
+        typer.echo("suggested   not one row fits: more devices, loop.checkpointing=true, or a shorter data.seq_len")
     if serving:
         fit = ", ".join(
             f"{name} {_bytes(size)} and {serving['contexts_that_fit'][name]:,} contexts"

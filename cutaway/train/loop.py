@@ -34,6 +34,7 @@ from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_
 from cutaway.train.gradients import accumulate, clip, gradient_norms
 from cutaway.train.logs import RunLog
 from cutaway.train.objectives import Objective
+from cutaway.train.recompute import recomputed_blocks
 from cutaway.train.signals import StopSignals
 from cutaway.train.throughput import Compile, compiled_blocks, flops_per_token, measure_peak, pays_to_compile
 
@@ -48,6 +49,9 @@ class LoopConfig(Config):
         "auto", description="format of the products, by autocast; weights stay in float32"
     )
     compile: Compile = Field("auto", description="compile the blocks; auto: where the run is long enough to pay")
+    checkpointing: bool = Field(
+        False, description="keep only the input of each block and compute it again in the backward pass: less memory"
+    )
     eval_every: int = Field(100, gt=0, description="steps between evaluations on the held-out text")
     eval_batches: int = Field(50, gt=0, description="at most so many batches of it each time")
     patience: int | None = Field(None, gt=0, description="stop after so many evaluations without a lower loss")
@@ -127,6 +131,7 @@ def train(
     with (
         RunLog(out, standing.step, loop.tensorboard, is_first()) as log,
         compiled_blocks(model, compiled),
+        recomputed_blocks(model, loop.checkpointing),
         Progress("training", steps, "step", standing.step) as bar,
         StopSignals() as stop,
     ):

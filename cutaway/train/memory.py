@@ -15,6 +15,7 @@ from cutaway.core.errors import ResourceError
 from cutaway.data.batch import Rows
 from cutaway.train.gradients import autocast
 from cutaway.train.objectives import Objective
+from cutaway.train.recompute import recomputed_blocks
 
 _HEAD_BYTES = 3 * 4 * 2**22  # logits of one chunk in the loss, and what they are turned into
 _SLACK = 1.3  # what backward passes hold for a moment, and the allocator (measured: 1.25 to 1.35 over what is counted)
@@ -45,12 +46,18 @@ def static_memory(model: nn.Module) -> Memory:
     return Memory(sum(p.nbytes for p in model.parameters()), gradients, 2 * gradients, 0)
 
 
-def training_memory(model: Any, objective: Objective, batch: Rows, capacity: int, precision: torch.dtype) -> Memory:
+def training_memory(
+    model: Any, objective: Objective, batch: Rows, capacity: int, precision: torch.dtype, checkpointing: bool = False
+) -> Memory:
     """All of it, for micro-batches of up to `capacity` tokens; `batch` is one of them, for a look."""
     static = static_memory(model)
     head = _HEAD_BYTES + model.embedding.weight.nbytes
     row = batch.rows(0, 1)
-    per_position = activation_bytes(model, objective, row, precision) / row.n_positions
+    kept = activation_bytes(model, objective, row, precision)
+    if checkpointing:  # the inputs of the blocks, and one block at a time
+        with recomputed_blocks(model, True):
+            kept = activation_bytes(model, objective, row, precision) + kept // len(model.blocks)
+    per_position = kept / row.n_positions
     return Memory(static.weights, static.gradients, static.optimiser, int(per_position * capacity) + head)
 
 
@@ -89,7 +96,8 @@ def refuse_if_too_large(memory: Memory, device: torch.device, held: int = 0) -> 
     if memory.total - held > free:
         raise ResourceError(
             f"training needs about {memory}; {gigabytes(free + held)} are free",
-            hint="lower data.rows (and raise loop.micro_batches), data.seq_len or the model's size, or use adapter=lora",
+            hint="lower data.rows (and raise loop.micro_batches), data.seq_len or the model's size; "
+            "loop.checkpointing=true, adapter=lora",
         )
 
 

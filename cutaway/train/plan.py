@@ -61,7 +61,6 @@ class PlanConfig(PretrainConfig, FinetuneConfig):  # type: ignore[misc]
     sharding: Literal["auto", "none", "fsdp"] = Field(
         "auto", description="fsdp: every device holds a part of the model; auto: so it is with several devices"
     )
-    checkpointing: bool = Field(False, description="compute each block again in the backward pass")
     tokens: float | None = Field(None, gt=0, description="of the run; null: by loop.steps, else 20 per parameter")
     slurm: SlurmConfig = SlurmConfig()
     mfu: float = Field(0.4, gt=0, le=1, description="share of the peak that the model's own FLOPs are expected to get")
@@ -85,10 +84,10 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     per_token = flops_per_token(model, config.data.seq_len)
     choices = list(_choices(config, model, device.memory))
     sharding = ("fsdp" if config.machine.devices > 1 else "none") if config.sharding == "auto" else config.sharding
-    wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.checkpointing}
+    wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.loop.checkpointing}
     chosen = next(choice for choice in choices if wanted.items() <= choice.items())
     seconds = per_token * tokens / (config.machine.devices * device.flops[precision] * config.mfu)
-    seconds *= _RECOMPUTED if config.checkpointing else 1
+    seconds *= _RECOMPUTED if config.loop.checkpointing else 1
     return {
         "parameters": parameters,
         "tokens": {"step": step_tokens, "run": int(tokens), "chinchilla": hint},
@@ -114,13 +113,8 @@ def slurm_script(config: PlanConfig, report: dict[str, Any]) -> str:
     """The planned run as a job; see `slurm.sbatch_script`.
 
     Raises:
-        ConfigError: a plan that the recipes do not carry out: they always share a model among several devices, and keep what
-            each block needs for the backward pass.
+        ConfigError: a plan that the recipes do not carry out: they always share a model among several devices.
     """
-    if config.checkpointing:
-        raise ConfigError(
-            "no recipe does that yet, so the run would not fit as planned", field="checkpointing", value=True
-        )
     if config.sharding == "none" and config.machine.devices > 1:
         raise ConfigError("the recipes shard over several devices", field="sharding", value="none", hint="auto")
     recipe: type[RunConfig] = FinetuneConfig if isinstance(config.model, str) else PretrainConfig

@@ -74,7 +74,9 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
     with first_alone():
         seed_all(config.seed)
         job = prepare(device, precision)
-    memory = training_memory(job.model, job.objective, peek(job.stream), job.capacity, precision)
+    memory = training_memory(
+        job.model, job.objective, peek(job.stream), job.capacity, precision, config.loop.checkpointing
+    )
     refuse_if_too_large(memory, device, held=static_memory(job.model).weights)
     parameters = {
         "all": sum(parameter.numel() for parameter in job.model.parameters()),

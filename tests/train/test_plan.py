@@ -26,6 +26,7 @@ from cutaway.train.gradients import accumulate
 from cutaway.train.objectives import causal_lm, masked_lm
 from cutaway.train.parameters import count_parameters
 from cutaway.train.plan import PlanConfig, plan, planned_model, slurm_script
+from cutaway.train.recompute import recomputed_blocks
 from cutaway.train.step_memory import step_memory
 from cutaway.train.throughput import flops_per_token
 
@@ -138,26 +139,30 @@ class Alive(TorchDispatchMode):
         return tree_map_only(torch.Tensor, self.note, function(*args, **(kwargs or {})))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", SMALL)
-def test_memory_is_what_a_real_step_holds(name, precision):
+def test_memory_is_what_a_real_step_holds(name, precision, checkpointing):
     shape, rows, length = SMALL[name], 3, 160
     dtype = getattr(torch, precision)
     fake = fake_model(partial(make_model, shape))
     per_row, fixed = kept_for_backward(fake, length, dtype)
-    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, devices=1, checkpointing=False)
+    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, devices=1, checkpointing=checkpointing)
     model, ids = make_model(shape), torch.randint(3000, (rows, length))
     batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
     optimizer, objective = make_adamw(model, OptimConfig()), masked_lm if name == "bert" else causal_lm
     alive = Alive()
     for weight in model.parameters():
         alive.note(weight)
-    with alive:
+    with alive, recomputed_blocks(model, checkpointing):
         for _ in range(2):  # the optimiser's state is there from the second step on
             accumulate(model, objective, [batch, batch], precision=dtype)
             optimizer.step()
             optimizer.zero_grad()
-    assert expected.total / 1.1 == pytest.approx(alive.peak, rel=0.15)
+    if checkpointing:  # the logits and the block that is computed again are never there together; the plan has both
+        assert alive.peak < expected.total < 1.5 * alive.peak
+    else:
+        assert expected.total / 1.1 == pytest.approx(alive.peak, rel=0.15)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -191,7 +196,7 @@ def test_an_adapter_trains_few_and_costs_less():
 
 
 def test_tokens_time_and_flops_hang_together():
-    report = planned("tokens=1e9", "machine.devices=4", "mfu=0.5", "checkpointing=true", **SMALL["llama"])
+    report = planned("tokens=1e9", "machine.devices=4", "mfu=0.5", "loop.checkpointing=true", **SMALL["llama"])
     assert report["flops"]["run"] == report["flops"]["token"] * 1e9
     seconds = report["flops"]["run"] / (4 * 989.4e12 * 0.5)
     assert report["time"]["seconds"] == pytest.approx(seconds * 4 / 3)
@@ -334,7 +339,6 @@ def test_bad_settings_are_named(settings, kind, says):
     [
         (["out=x"], ConfigError, "data.path"),
         (["data.path=x"], ConfigError, "out"),
-        (["data.path=x", "out=y", "checkpointing=true"], ConfigError, "no recipe does that yet"),
         (["data.path=x", "out=y", "machine.devices=2", "sharding=none"], ConfigError, "the recipes shard"),
         (["data.path=x", "out=y", "machine.flops=1e12", "machine.memory=1e6"], ResourceError, "not one row fits"),
     ],
