@@ -32,4 +32,6 @@ def main(
     loss = report["held_out_loss"]["held_out"]
     typer.echo(f"{report['parameters']['all']:,} parameters, {report['steps']} steps, {report['tokens']:,} tokens")
     typer.echo(f"held-out loss {loss['before']:.4f} → {loss['after']:.4f} nats per token (step {report['best_step']})")
-    typer.echo(f'next: cutaway generate {resolved.out / "model"} "…"')
+    model = resolved.out / "model"
+    follows = {"causal": f'generate {model} "…"', "spans": f"seq2seq start={model} data.source=… data.target=… out=…"}
+    typer.echo("next: cutaway " + follows.get(resolved.objective, f"classify start={model} data.path=… out=…"))

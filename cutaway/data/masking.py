@@ -6,10 +6,8 @@ whole words, or spans (Joshi et al. 2020: lengths from a geometric distribution,
 B rows, T positions, V vocabulary.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -17,7 +15,7 @@ from torch import Tensor
 from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Batch
-from cutaway.data.stream import BatchStream
+from cutaway.data.stream import BatchStream, DrawnStream
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.tokenizer import Tokenizer
 
@@ -32,7 +30,7 @@ class MaskingConfig(Config):
     share: float = Field(0.15, gt=0, lt=1, description="of the tokens, on average")
     replaced: float = Field(0.8, ge=0, le=1, description="of the chosen: become the mask token")
     random: float = Field(0.1, ge=0, le=1, description="of the chosen: become any token; the rest stays")
-    span: float = Field(3.0, ge=1, description="unit=span: mean length of a span before it is cut at 10")
+    span: float = Field(3.0, ge=1, description="mean length of a span; unit=span: before it is cut at 10")
 
     @model_validator(mode="after")
     def _shares(self) -> "MaskingConfig":
@@ -134,39 +132,13 @@ class Masker:
         return hide(ids_BT, chosen_BT, self.mask, self.vocab_size, self.config, generator)
 
 
-class MaskedStream:
-    """The batches of a stream with tokens hidden; the same place in the stream always hides the same."""
+class MaskedStream(DrawnStream[Batch]):
+    """The batches of a stream with tokens hidden."""
 
     def __init__(self, stream: BatchStream, tokenizer: Tokenizer, config: MaskingConfig):
-        self.stream, self.masker = stream, Masker(tokenizer, config)
+        self.masker = Masker(tokenizer, config)
+        super().__init__(stream, self._masked)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        batch = next(self.stream)
-        return self._masked(batch, self.stream.epoch, self.stream.batch)
-
-    def once(self) -> Iterator[Batch]:
-        """One pass, for evaluation: the same tokens are hidden every time."""
-        for number, batch in enumerate(self.stream.once()):
-            yield self._masked(batch, 0, number)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches in one pass."""
-        return self.stream.batches_per_epoch
-
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands."""
-        return self.stream.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go to where `state` was taken."""
-        self.stream.restore(state)
-
-    def _masked(self, batch: Batch, *place: int) -> Batch:
-        seed = np.random.default_rng([self.stream.seed, *place]).integers(2**63)
-        generator = torch.Generator().manual_seed(int(seed))
+    def _masked(self, batch: Batch, generator: torch.Generator) -> Batch:
         ids_BT, targets_BT = self.masker(batch.ids_BT, batch.segments_BT != 0, generator, batch.positions_BT == 0)
         return Batch(ids_BT, targets_BT, batch.positions_BT, batch.segments_BT)

@@ -65,7 +65,7 @@ class PairBatch(Rows):
     @property
     def length(self) -> int:
         """S + T."""
-        return self.source_BS.shape[1] + self.target_BT.shape[1]
+        return self.real_BS.shape[1] + self.target_BT.shape[1]
 
     @property
     def n_tokens(self) -> int:

@@ -1,14 +1,17 @@
 """Batches without end, in an order that the seed decides, from any place it was left at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 
 from cutaway.data.batch import Batch, Rows
 from cutaway.data.pack import collate, pack
 from cutaway.data.store import Store
+
+R = TypeVar("R", bound=Rows)
 
 
 class Stream(Protocol):
@@ -92,3 +95,44 @@ class BatchStream:
         pieces = [[self.store.piece(index) for index in row] for row in rows]
         longest = max(sum(len(ids) - 1 for ids, _ in row) for row in pieces)
         return collate(pieces, self.seq_len if self.packing else longest, self.pad_id)
+
+
+class DrawnStream(Generic[R]):
+    """The batches of a stream made into others with something drawn; at the same place always the same.
+
+    Args:
+        stream: where the batches come from.
+        make: the new batch; all it draws comes from the generator.
+    """
+
+    def __init__(self, stream: BatchStream, make: Callable[[Batch, torch.Generator], R]):
+        self.stream, self.make = stream, make
+
+    def __iter__(self) -> Iterator[R]:
+        return self
+
+    def __next__(self) -> R:
+        batch = next(self.stream)
+        return self._made(batch, self.stream.epoch, self.stream.batch)
+
+    def once(self) -> Iterator[R]:
+        """One pass, for evaluation: the same is drawn every time."""
+        for number, batch in enumerate(self.stream.once()):
+            yield self._made(batch, 0, number)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one pass."""
+        return self.stream.batches_per_epoch
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands."""
+        return self.stream.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken."""
+        self.stream.restore(state)
+
+    def _made(self, batch: Batch, *place: int) -> R:
+        seed = np.random.default_rng([self.stream.seed, *place]).integers(2**63)
+        return self.make(batch, torch.Generator().manual_seed(int(seed)))

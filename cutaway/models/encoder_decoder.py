@@ -7,7 +7,7 @@ Shapes: B batch, S source positions, T target positions, D model width, H heads,
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class EncoderDecoder(nn.Module, ABC):
     A family adds its modules under the checkpoint's names, calls `finish`, and draws its weights.
     """
 
+    SOURCE: ClassVar[Literal["text", "image", "audio"]] = "text"  # what `encode` reads
     EMBEDDING: ClassVar[str]  # module paths; of the target's tokens
     ENCODER_BLOCKS: ClassVar[str]
     BLOCKS: ClassVar[str]

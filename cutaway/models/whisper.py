@@ -141,6 +141,7 @@ class Trunk(nn.Module):
 class Whisper(EncoderDecoder):
     """A Whisper with random weights; `models.load` fills it from a checkpoint."""
 
+    SOURCE = "audio"
     EMBEDDING, FINAL_NORM = "model.decoder.embed_tokens", "model.decoder.layer_norm"
     ENCODER_BLOCKS, BLOCKS = "model.encoder.layers", "model.decoder.layers"
 

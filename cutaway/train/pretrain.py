@@ -13,14 +13,16 @@ from cutaway.data.corpus import DataConfig, open_corpus
 from cutaway.data.masking import MASK_TOKENS, MaskedStream, MaskingConfig
 from cutaway.data.sentence_pairs import SentencePairsConfig, open_sentence_pairs
 from cutaway.data.shapes import Texts
+from cutaway.data.spans import SENTINEL, SpanStream, most_sentinels
 from cutaway.models.bert_heads import MODEL_TYPES as BERT_TYPES
 from cutaway.models.bert_heads import MaskedLM, PreTraining
 from cutaway.models.decoder import Decoder
+from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.initial_embeddings import EmbeddingsConfig, initialise_embeddings
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import held_out_loss
-from cutaway.train.objectives import LossConfig, causal_lm, masked_lm, masked_lm_with_pairs
+from cutaway.train.objectives import LossConfig, causal_lm, masked_lm, masked_lm_with_pairs, seq2seq_lm
 from cutaway.train.origin import OriginConfig, begin
 from cutaway.train.recipe import Job, carry_out
 
@@ -32,8 +34,10 @@ class PretrainConfig(OriginConfig):
 
     data: DataConfig
     embeddings: EmbeddingsConfig = EmbeddingsConfig()
-    objective: Literal["causal", "masked", "nsp", "sop"] = Field(
-        "causal", description="the next token; those behind masks; these and whether a sentence follows, or comes first"
+    objective: Literal["causal", "masked", "spans", "nsp", "sop"] = Field(
+        "causal",
+        description="the next token; those behind masks; cut-out spans, by an encoder-decoder; those behind masks and "
+        "whether a sentence follows, or comes first",
     )
     masking: MaskingConfig = MaskingConfig()
     pairs: SentencePairsConfig = SentencePairsConfig()
@@ -54,7 +58,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             with step("filling the embedding"):
                 begun = {"embeddings": initialise_embeddings(model, tokenizer, config.embeddings)}
         with step("reading the data"):
-            train, held_out, skipped = _batches(config, tokenizer)
+            train, held_out, skipped = _batches(config, model, tokenizer)
         objective = _objective(config)
 
         def evaluate() -> float:
@@ -74,43 +78,55 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     return carry_out(config, prepare)
 
 
-def _batches(config: PretrainConfig, tokenizer: Tokenizer) -> tuple[Any, Any, dict[str, Any]]:
+def _batches(config: PretrainConfig, model: Any, tokenizer: Tokenizer) -> tuple[Any, Any, dict[str, Any]]:
     """Streams of batches for the objective, to train and to evaluate on, and what was left out of them."""
     data, masking, seed = config.data, config.masking, config.seed
     if config.objective in ("nsp", "sop"):
         pairs = open_sentence_pairs(data, config.objective, config.pairs, masking, tokenizer, seed)
         return pairs.train, pairs.held_out, {"counts": {}, "first": {}}
     corpus = open_corpus(data, tokenizer, seed)
-    if config.objective == "causal":
-        return corpus.train, corpus.held_out, corpus.skipped
-    train, held_out = (MaskedStream(stream, tokenizer, masking) for stream in (corpus.train, corpus.held_out))
-    return train, held_out, corpus.skipped
+    streams: Any = (corpus.train, corpus.held_out)
+    if config.objective == "masked":
+        streams = [MaskedStream(stream, tokenizer, masking) for stream in streams]
+    elif config.objective == "spans":
+        start = model.config.decoder_start_token_id
+        streams = [SpanStream(stream, tokenizer, masking, start) for stream in streams]
+    return *streams, corpus.skipped
 
 
 def _objective(config: PretrainConfig) -> Any:
-    if config.objective == "causal":
-        return causal_lm
-    return masked_lm if config.objective == "masked" else partial(masked_lm_with_pairs, weight=config.pairs.weight)
+    with_pairs = partial(masked_lm_with_pairs, weight=config.pairs.weight)
+    known = {"causal": causal_lm, "masked": masked_lm, "spans": seq2seq_lm, "nsp": with_pairs, "sop": with_pairs}
+    return known[config.objective]
 
 
 def _begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:
     """The model as it is before its first step, and its tokeniser."""
     if config.objective in HEADS and config.model.get("model_type") in BERT_TYPES:
         config = config.model_copy(update={"model": {"head": HEADS[config.objective], **config.model}})
-    masks: tuple[str, ...] = ()
-    if config.objective != "causal" and not set(MASK_TOKENS) & set(config.train_tokenizer.extra):
-        masks = MASK_TOKENS[1:]  # WordPiece has one of its own
+    extra: tuple[str, ...] = ()
+    if config.objective == "spans":
+        extra = tuple(SENTINEL.format(number) for number in range(most_sentinels(config.data.seq_len, config.masking)))
+    elif config.objective != "causal" and not set(MASK_TOKENS) & set(config.train_tokenizer.extra):
+        extra = MASK_TOKENS[1:]  # WordPiece has one of its own
     texts = Texts(config.data.path, config.data.encoding)
-    return begin(config, config.data, texts, partial(_check_objective, config), device, masks)
+    return begin(config, config.data, texts, partial(_check_objective, config), device, extra)
 
 
 def _check_objective(config: PretrainConfig, model: Any) -> None:
-    able = {"causal": Decoder, "masked": Decoder | MaskedLM, "nsp": PreTraining, "sop": PreTraining}
-    if not isinstance(model, able[config.objective]):
+    able = {
+        "causal": Decoder,
+        "masked": Decoder | MaskedLM,
+        "spans": EncoderDecoder,
+        "nsp": PreTraining,
+        "sop": PreTraining,
+    }
+    if not isinstance(model, able[config.objective]) or getattr(model, "SOURCE", "text") != "text":
         kind, head = model.config.model_type, getattr(model.config, "head", None)
         raise ConfigError(
             f"cannot be trained on a {kind} model" + (f" with head {head}" if head else ""),
             field="objective",
             value=config.objective,
-            hint="causal: a decoder; masked: a decoder, bert or roberta with head masked; nsp, sop: bert with head pretraining",
+            hint="causal: a decoder; masked: a decoder, bert or roberta with head masked; spans: t5, transformer or "
+            "rnn_seq2seq; nsp, sop: bert with head pretraining",
         )
