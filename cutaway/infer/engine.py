@@ -118,6 +118,9 @@ class Engine:
             raise RequestError(f"token id outside 0 to {V - 1}", field="logit_bias", value=wrong[0])
         if any(not 0 <= id < V for word in request.sampling.bad_words for id in word):
             raise RequestError(f"holds a token id outside 0 to {V - 1}", field="bad_words")
+        assert all(len(value) == length for value in request.inputs.values()), (
+            "inputs are those of the prompt's positions"
+        )
         if any(not 0 <= id < V for id in request.opening):
             raise RequestError(f"holds a token id outside 0 to {V - 1}", field="opening")
         if "" in request.stop:
@@ -159,7 +162,9 @@ class Engine:
         if before:
             last = [one.generated[-1] for one in before]
             logits += zip(before, self._runner.decode(last), strict=True)
-        logits += [(one, self._runner.prefill(row, one.request.prompt_ids)) for row, one in admitted]
+        logits += [
+            (one, self._runner.prefill(row, one.request.prompt_ids, one.request.inputs)) for row, one in admitted
+        ]
         outputs = [self._advance(one, row_V) for one, row_V in logits]
         for output in outputs:
             if output.finish_reason:

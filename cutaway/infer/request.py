@@ -1,9 +1,9 @@
 """What goes into the engine and what comes out; no tensors."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from cutaway.decode.sampling import Sampling
 
@@ -24,6 +24,8 @@ class Request:
             distribution, before penalties, temperature and filters.
         opening: tokens that the reply begins with, whatever the model would have said; they count as generated.
         ignore_end: go on after end-of-turn tokens (for measuring).
+        inputs: what the model reads besides the ids of the prompt (images and sounds of `models.omni`): tensors by the names of
+            its arguments, whose first axis is the position.
     """
 
     prompt_ids: Sequence[int]
@@ -33,6 +35,7 @@ class Request:
     logprobs: int | None = None
     opening: tuple[int, ...] = ()
     ignore_end: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
 
 

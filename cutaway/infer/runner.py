@@ -1,6 +1,6 @@
 """The only part of the engine that touches the model. N running rows, V vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,13 +22,19 @@ class Runner:
         self.device = model.embedding.weight.device
 
     @torch.inference_mode()
-    def prefill(self, row: int, ids: Sequence[int]) -> Tensor:
-        """Put a prompt into a row that is free; the logits (float32, V) of what follows it."""
+    def prefill(self, row: int, ids: Sequence[int], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Put a prompt into a row that is free; the logits (float32, V) of what follows it.
+
+        Args:
+            inputs: see `Request`.
+        """
         cache = self.cache.rows(row, row + 1)
         cache.lengths.zero_()
         for start in range(0, len(ids), self.chunk):
-            part = torch.tensor([ids[start : start + self.chunk]], device=self.device)
-            h_1TD = self.model(part, cache=cache)
+            stop = start + self.chunk
+            part = torch.tensor([ids[start:stop]], device=self.device)
+            more = {name: value[None, start:stop].to(self.device) for name, value in inputs.items()}
+            h_1TD = self.model(part, cache=cache, **more)
         return self.model.logits(h_1TD[0, -1]).float()
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from cutaway.models.bert_heads import WithHead
 from cutaway.models.families import config_class, families, make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import Loaded, load
+from cutaway.nn.media import TOKENS
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
@@ -104,5 +105,6 @@ def _fitting(model_type: str, tokenizer: Tokenizer) -> dict[str, int]:
     known = config_class(families()[model_type]).model_fields if model_type in families() else {}
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     start = next(id for id in (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)
-    decided = {"vocab_size": tokenizer.vocab_size, "decoder_start_token_id": start, **ids}
+    media = {f"{kind}_token_id": tokenizer.special.get(token) for kind, token in TOKENS.items()}
+    decided = {"vocab_size": tokenizer.vocab_size, "decoder_start_token_id": start, **ids, **media}
     return {name: id for name, id in decided.items() if name in known and id is not None}
