@@ -4,16 +4,19 @@ All processes run the same program. What only one may do (write, print) the firs
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from cutaway.core.files import new_folder
+
+T = TypeVar("T", bound=Tensor)
 
 
 def join() -> None:
@@ -89,6 +92,14 @@ def like(full: Tensor, tensor: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(full, tensor.device_mesh, tensor.placements)  # type: ignore[attr-defined]
+
+
+def by_mesh(tensors: Iterable[T]) -> list[list[T]]:
+    """Tensors of one kind of sharding together: operations on several at once want them so."""
+    groups: dict[Any, list[T]] = {}
+    for tensor in tensors:
+        groups.setdefault(getattr(tensor, "device_mesh", None), []).append(tensor)
+    return list(groups.values())
 
 
 def _is_sharded(tensor: Tensor) -> bool:
