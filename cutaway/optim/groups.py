@@ -1,22 +1,30 @@
-"""Which parameters weight decay acts on."""
+"""Which parameters weight decay and penalties act on."""
 
 from typing import Any
 
 from torch import nn
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings: bool = False) -> list[dict[str, Any]]:
-    """Groups for a torch optimiser: matrices decay; norms, biases and (by default) embeddings do not.
+def decayed_weights(model: nn.Module, decay_embeddings: bool = False) -> list[nn.Parameter]:
+    """The matrices that train, without norms, biases and (by default) embeddings.
 
-    A row of an embedding whose token does not occur gets no gradient, and decay alone would wear it down. Parameters that do not
-    train are left out; a group that would be empty too.
+    A row of an embedding whose token does not occur gets no gradient, and decay alone would wear it down.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            spared = parameter.dim() < 2 or (id(parameter) in embeddings and not decay_embeddings)
-            (kept if spared else decayed).append(parameter)
+    spared = set() if decay_embeddings else embeddings
+    return [
+        weight
+        for weight in model.parameters()
+        if weight.requires_grad and weight.dim() > 1 and id(weight) not in spared
+    ]
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings: bool = False) -> list[dict[str, Any]]:
+    """Groups for a torch optimiser: `decayed_weights`, and the others. Parameters that do not train are left out; a group that
+    would be empty too.
+    """
+    decayed = decayed_weights(model, decay_embeddings)
+    named = {id(weight) for weight in decayed}
+    kept = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in named]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
