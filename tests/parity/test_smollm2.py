@@ -1,8 +1,8 @@
-"""The real model: read from GGUF, saved as a folder, run by transformers."""
+"""The real model beside its logits (those are compared in `packaged`): its tokeniser, and the order of its weights."""
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
@@ -12,16 +12,13 @@ TEXTS = ("The harbour was quiet, and", "def add(a, b):\n    return", "温度 is 
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_transformers_agrees_on_the_folder_we_save(smollm2, tmp_path):
+def test_the_folder_we_save_has_its_tokeniser_and_its_weights(smollm2, tmp_path):
     loaded = load(smollm2, dtype="float32", device="cpu")
     save_model(loaded.model, loaded.tokenizer, tmp_path / "saved")
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
     for text in TEXTS:
         ids = loaded.tokenizer.encode(text)
         assert ids == tokenizer(text, add_special_tokens=False).input_ids
-        ours = loaded.model.logits(loaded.model(torch.tensor([ids])))
-        torch.testing.assert_close(ours, theirs(torch.tensor([ids])).logits, atol=1e-4, rtol=1e-4)
     again = load(tmp_path / "saved", dtype="float32", device="cpu")
     assert all(map(torch.equal, loaded.model.parameters(), again.model.parameters()))
 
