@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.nn.masks import causal_mask
+from cutaway.nn.native_attention import attend_native, suits
 
 
 class Backend(Protocol):
@@ -122,7 +123,7 @@ class Attend(nn.Module):
 
     Args:
         scale: what scores are multiplied by; 1/√K unless the family says otherwise.
-        backend: a name in `BACKENDS`.
+        backend: a name in `BACKENDS`; in training, `sdpa` is our own kernel where that suits.
     """
 
     def __init__(self, scale: float, backend: str = "sdpa"):
@@ -134,6 +135,8 @@ class Attend(nn.Module):
     def forward(
         self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, bias: Tensor | None = None
     ) -> Tensor:
+        if self.training and self.backend == "sdpa" and suits(q_BHTK, k_BGSK, v_BGSK, bias):
+            return attend_native(q_BHTK, k_BGSK, v_BGSK, mask, self.scale)
         return BACKENDS[self.backend](q_BHTK, k_BGSK, v_BGSK, mask, self.scale, bias=bias)
 
     def weights(self, q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
