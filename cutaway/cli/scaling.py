@@ -43,9 +43,8 @@ def main(
     if json:
         typer.echo(dumps(found, ensure_ascii=False))
         return
-    typer.echo(
-        f"loss = {law.E:.4g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}   ({len(found['runs'])} runs)"
-    )
+    terms = [f"{c:.4g} / {letter}^{x:.3f}" for c, letter, x in ((law.A, "N", law.a), (law.B, "D", law.b)) if c]
+    typer.echo(f"loss = {' + '.join([f'{law.E:.4g}', *terms])}   ({len(found['runs'])} runs)")
     for run in found["runs"]:
         told = f"{run['loss']:.4f}, the law {run['predicted']:.4f}"
         typer.echo(f"  {run['name']:<32} N {run['parameters']:.3g}  D {run['tokens']:.3g}  {told}")
