@@ -1,4 +1,4 @@
-"""cutaway index DIR [--out FOLDER] [--json]
+"""cutaway index DIR [--out FOLDER] [--dimensions N] [--json]
 
 Make a folder of documents searchable, or bring its index up to date: only new and changed files are read again.
 """
@@ -14,6 +14,9 @@ PANEL = "Use"
 def main(
     documents: Annotated[Path, typer.Argument(help="A folder of .txt, .md, .html and .pdf files, or one such file.")],
     out: Annotated[Path, typer.Option(help="The folder of the index.")] = Path("index"),
+    dimensions: Annotated[
+        int | None, typer.Option(help="Shorten the vectors to so many numbers (of 384), by their principal components.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Index documents; again, and only what changed is read."""
@@ -22,7 +25,7 @@ def main(
 
     from cutaway.retrieve.index import Index
 
-    report = Index.open(out).update(documents)
+    report = Index.open(out, dimensions=dimensions).update(documents)
     if json:
         typer.echo(dumps(asdict(report), ensure_ascii=False))
         return
@@ -32,4 +35,11 @@ def main(
         f"{len(report.added)} added, {len(report.changed)} changed, {len(report.deleted)} deleted, "
         f"{report.unchanged} unchanged, {len(report.skipped)} skipped; {report.passages} passages in {out}"
     )
+    if report.neighbours_kept is not None:
+        typer.echo(
+            f"vectors shortened to {report.dimensions} numbers: of each passage's ten nearest, "
+            f"{report.neighbours_kept:.0%} stay among them"
+        )
+    elif dimensions is not None and report.dimensions != dimensions:
+        typer.echo(f"vectors are whole ({report.dimensions} numbers) until there are {4 * dimensions} passages")
     typer.echo(f"next: cutaway ask 'your question' --index {out}")

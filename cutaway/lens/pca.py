@@ -69,7 +69,7 @@ def anisotropy(x_ND: Tensor) -> float:
 
     Σ_i≠j u_i·u_j = |Σ u|² - Σ |u|² for the unit vectors u, so no N × N table is made; a vector of zeros agrees with none.
     """
-    unit_ND = torch.nn.functional.normalize(x_ND.double(), dim=-1)
+    unit_ND = torch.nn.functional.normalize(x_ND.detach().double(), dim=-1)
     N = len(unit_ND)
     if N < 2:
         raise ConfigError("a mean cosine needs two vectors at the least", field="text", value=f"{N} tokens")

@@ -28,6 +28,7 @@ from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.full_text import FullText, is_chinese
 from cutaway.retrieve.fuse import reciprocal_rank_fusion
 from cutaway.retrieve.load import Document, find_documents, load_document
+from cutaway.retrieve.shrink import Projection, check_dimensions, forget_whole, is_shrunk, open_store, shrink
 from cutaway.retrieve.store import Store
 from cutaway.retrieve.vectors import ExactVectors
 
@@ -71,29 +72,47 @@ class UpdateReport:
     unchanged: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
     passages: int = 0
+    dimensions: int = 0  # of the vectors
+    neighbours_kept: float | None = None  # where this update shortened the vectors
 
 
 class Index:
     """An open index. Reading needs no lock; one process at a time writes."""
 
-    def __init__(self, folder: Path, embedder: Embedder, chunking: ChunkConfig):
-        self.folder, self.embedder, self.chunking = folder, embedder, chunking
-        self._store = Store(folder / "lance", embedder.width)
-        self._version = -1
+    _version: int  # of the table, as it was read
+    _store: Store
+    _projection: Projection | None
+
+    def __init__(self, folder: Path, embedder: Embedder, chunking: ChunkConfig, dimensions: int | None = None):
+        self.folder, self.embedder, self.chunking, self.dimensions = folder, embedder, chunking, dimensions
+        self._open_store()
         self.refresh()
 
     @classmethod
-    def open(cls, folder: Path, embedder: Embedder | None = None, chunking: ChunkConfig | None = None) -> "Index":
+    def open(
+        cls,
+        folder: Path,
+        embedder: Embedder | None = None,
+        chunking: ChunkConfig | None = None,
+        dimensions: int | None = None,
+    ) -> "Index":
         """Open the index in `folder`, or begin an empty one.
 
+        Args:
+            dimensions: of the vectors that are searched. Shorter than the encoder's, they are found by `retrieve.shrink` once
+                there are four times as many passages; until then they are whole. By default as the index was made, or whole.
+
         Raises:
-            ConfigError: it was made with another embedding model or other passages.
+            ConfigError: it was made with another embedding model, other passages or vectors; or no such vectors can be.
         """
         embedder, chunking = embedder or Embedder(), chunking or ChunkConfig()
+        check_dimensions(dimensions, embedder.width)
         about = folder / "index.json"
-        mine = {"embedder": embedder.name, "width": embedder.width, **chunking.model_dump()}
+        mine = {"embedder": embedder.name, "width": embedder.width, **chunking.model_dump(), "dimensions": dimensions}
         if about.exists():
             made = json.loads(about.read_text(encoding="utf-8"))
+            if dimensions is None:
+                dimensions = mine["dimensions"] = made.get("dimensions")
             for name in mine:
                 if made.get(name) != mine[name]:
                     raise ConfigError(
@@ -104,7 +123,7 @@ class Index:
                     )
         else:
             write_text(about, json.dumps(mine, indent=1))
-        return cls(folder, embedder, chunking)
+        return cls(folder, embedder, chunking, dimensions)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -121,6 +140,8 @@ class Index:
 
     def refresh(self) -> None:
         """See what other processes have written since."""
+        if self._projection is None and is_shrunk(self.folder):
+            self._open_store()
         if self._version == self._store.version:
             return
         self._version = self._store.version
@@ -140,6 +161,9 @@ class Index:
             raise DataError("no such file or folder", field="documents", value=str(documents))
         report = UpdateReport()
         with self._writing():
+            self.refresh()
+            if self._projection is not None:
+                forget_whole(self.folder)
             known = self._store.documents()
             if documents.is_dir():
                 files = {p.relative_to(documents).as_posix(): p for p in find_documents(documents, report.skipped)}
@@ -169,10 +193,14 @@ class Index:
                 gone = sorted(known.keys() - files.keys())
                 self._store.remove([*gone, *(report.skipped.keys() & known.keys())])
                 report.deleted = gone
+            if self._projection is None and self.dimensions is not None:
+                report.neighbours_kept = shrink(self.folder, self._store, self.dimensions)
+            if report.neighbours_kept is not None:
+                self._open_store()
             if self._store.version != self._version:
                 self._store.tidy(approximate=self._store.size > EXACT_LIMIT)
         self.refresh()
-        report.passages = len(self)
+        report.passages, report.dimensions = len(self), self._vectors.full_ND.shape[1]
         return report
 
     def search(
@@ -195,7 +223,7 @@ class Index:
             )
         allowed = self._allowed(where or {})
         n = max(_CANDIDATES, k)
-        query_D = self.embedder.encode([query])[0]
+        query_D = self._encode([query])[0]
         with_vectors = mode == "vector" or (mode == "hybrid" and not is_chinese(query))
         near = self._nearest(query_D, n, allowed) if with_vectors else []
         bm25 = {row: score for score, row in self._full_text.search(query, n, allowed)} if mode != "vector" else {}
@@ -260,10 +288,18 @@ class Index:
         if not pending:
             return
         rows = [row for _, found in pending for row in found]
-        vectors_ND = self.embedder.encode([_context(row) for row in rows])
+        vectors_ND = self._encode([_context(row) for row in rows])
         for row, vector in zip(rows, vectors_ND.numpy(), strict=True):
             row["vector"] = vector
         self._store.replace([source for source, _ in pending], rows)
+
+    def _encode(self, texts: list[str]) -> torch.Tensor:
+        vectors_ND = self.embedder.encode(texts)
+        return vectors_ND if self._projection is None else self._projection(vectors_ND)
+
+    def _open_store(self) -> None:
+        self._version = -1  # nothing of it was read yet
+        self._store, self._projection = open_store(self.folder, self.embedder.width)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ A kill at any moment leaves the table as before or after a commit, so a document
 of it, and all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,18 @@ class Store:
         table = self._table()
         if table is not None and sources:
             table.delete(_among(sources))
+
+    def copy_to(self, folder: Path, width: int, change: Callable[[Tensor], Tensor]) -> None:
+        """The same passages in a new table, each vector changed to one of another width."""
+        import lancedb
+        import pyarrow as pa
+
+        _, vectors_ND = self.read()
+        passages = self._table().to_arrow()
+        flat = pa.array(change(vectors_ND).numpy().reshape(-1))
+        place = passages.schema.get_field_index("vector")
+        shorter = passages.set_column(place, "vector", pa.FixedSizeListArray.from_arrays(flat, width))
+        lancedb.connect(str(folder)).create_table(_TABLE, data=shorter)
 
     def tidy(self, approximate: bool) -> None:
         """Join small pieces, drop old versions after a day (readers may hold them), and make the approximate index if asked."""
