@@ -106,14 +106,18 @@ def encode_row(row: Row, tokenizer: Tokenizer, media: MediaConfig, media_ids: Ma
     learn_end = last is not None and last.kind == "text" and (bool(last.learn) or not row.marked)
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     return join(
-        [_tokens(start, False, media), *_encoded(row, tokenizer, media, media_ids), _tokens(end, learn_end, media)]
+        [
+            text_piece(start, False, media),
+            *_encoded(row, tokenizer, media, media_ids),
+            text_piece(end, learn_end, media),
+        ]
     )
 
 
 def encode_prompt(row: Row, tokenizer: Tokenizer, media: MediaConfig, media_ids: Mapping[str, int]) -> Piece:
     """As `encode_row` without EOS, to be continued."""
     start = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
-    return join([_tokens(start, False, media), *_encoded(row, tokenizer, media, media_ids)])
+    return join([text_piece(start, False, media), *_encoded(row, tokenizer, media, media_ids)])
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
@@ -129,7 +133,7 @@ def join(pieces: Sequence[Piece]) -> Piece:
 def _encoded(row: Row, tokenizer: Tokenizer, media: MediaConfig, media_ids: Mapping[str, int]) -> Iterator[Piece]:
     for part in row.parts:
         if part.kind == "text":
-            yield _tokens(tokenizer.encode(part.text), bool(part.learn) or not row.marked, media)
+            yield text_piece(tokenizer.encode(part.text), bool(part.learn) or not row.marked, media)
             continue
         try:
             yield medium(part.kind, part.files, media, media_ids[part.kind])
@@ -150,6 +154,13 @@ def medium(kind: str, files: Sequence[Source], media: MediaConfig, token_id: int
             raise DataError("has too many frames", field=kind, value=len(files), hint=f"at most {media.max_frames}")
         features = torch.cat([patchify(pixels(file, media), media.patch_size) for file in files])
     return media_piece(kind, features, media, token_id)
+
+
+def text_piece(ids: Sequence[int], learned: bool, media: MediaConfig) -> Piece:
+    """Token ids as a piece."""
+    T = len(ids)
+    features, places = torch.zeros(T, media.width), torch.zeros(T, dtype=torch.int64)
+    return Piece(np.array(ids, np.int64), np.full(T, learned), features, places)
 
 
 def media_piece(kind: str, features_TF: Tensor, media: MediaConfig, token_id: int) -> Piece:
@@ -183,12 +194,6 @@ def mel_config(media: MediaConfig) -> MelConfig:
 
 
 _SHAPES = '{"text": …}, {"image": file}, {"audio": file}, {"video": [file, …] or folder}'
-
-
-def _tokens(ids: Sequence[int], learned: bool, media: MediaConfig) -> Piece:
-    T = len(ids)
-    features, places = torch.zeros(T, media.width), torch.zeros(T, dtype=torch.int64)
-    return Piece(np.array(ids, np.int64), np.full(T, learned), features, places)
 
 
 def _part(value: Any, where: str, folder: Path) -> Part:
