@@ -3,6 +3,7 @@
 All processes run the same program. What only one may do (write, print) the first does, and what must be agreed on is summed.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ def join() -> None:
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if on_gpu else "gloo")
+        # Of a model that is shared in two ways, norms and checkpoints take two exchanges in a row; torch warns of each.
+        logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
 
 
 def size() -> int:
@@ -86,7 +89,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def like(full: Tensor, tensor: Tensor) -> Tensor:
     """A whole tensor sharded like another."""
-    full = full.to(tensor.device)
+    full = full.detach().to(tensor.device)
     if size() == 1 or not _is_sharded(tensor) or full.shape != tensor.shape:
         return full
     from torch.distributed.tensor import distribute_tensor

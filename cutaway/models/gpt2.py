@@ -77,11 +77,11 @@ class Attention(nn.Module):
         self.attend = Attend(self.K**-0.5, config.attention)
 
     def forward(self, x_BTD: Tensor, mask: Tensor | None, cache: KVCache | None, layer: int) -> Tensor:
-        B, T, D = x_BTD.shape
-        q, k, v = (part.view(B, T, self.H, self.K).transpose(1, 2) for part in self.c_attn(x_BTD).split(D, dim=-1))
+        B, T, _ = x_BTD.shape
+        q, k, v = (part.view(B, T, self.H, self.K).transpose(1, 2) for part in self.c_attn(x_BTD).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.write(layer, k, v)
-        return self.c_proj(self.attend(q, k, v, mask).transpose(1, 2).reshape(B, T, D))
+        return self.c_proj(self.attend(q, k, v, mask).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):

@@ -19,6 +19,7 @@ from cutaway.core.distributed import shared_folder, whole
 from cutaway.core.errors import CheckpointError, UnsafeFileError
 from cutaway.core.files import write_text
 from cutaway.models.families import family
+from cutaway.nn.expert_names import apart
 from cutaway.text.tokenizer import Tokenizer
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -166,8 +167,11 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
     config: Any = model.config
     module = family(config.model_type)
     rename = getattr(module, "to_hf_tensors", lambda name, tensor, config: (name, tensor))
-    parts = ((name, whole(parameter.detach())) for name, parameter in model.named_parameters())
-    named = dict(rename(name, tensor, config) for name, tensor in parts)
+    parts = (
+        apart(name, whole(parameter.detach()), parameter.shape[:1].numel())
+        for name, parameter in model.named_parameters()
+    )
+    named = dict(rename(name, tensor, config) for part in parts for name, tensor in part)
     state = {name: tensor.to("cpu").contiguous() for name, tensor in named.items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     values = module.config_to_hf(config)

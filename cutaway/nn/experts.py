@@ -3,10 +3,9 @@
 Shazeer et al. 2017; Fedus et al. 2022. No token is dropped: tokens are sorted by expert, and every expert multiplies exactly
 those that it was given.
 
-Shapes: N tokens, D model width, E experts, K experts per token.
+Shapes: N tokens, D model width, E experts, K experts per token, M = N · K assignments.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +41,7 @@ class ExpertLayer(nn.Module):
     def routed(self, x_ND: Tensor, normalise: bool) -> Tensor:
         """The weighted sum of each token's experts."""
         self.routing = route(self.gate(x_ND), self.k, normalise)
-        return apply_experts(x_ND, self.routing, self.experts)  # type: ignore[arg-type]
+        return apply_experts(x_ND, self.routing, self.experts)
 
 
 def expert_layers(model: nn.Module) -> dict[str, ExpertLayer]:
@@ -66,17 +65,29 @@ def route(logits_NE: Tensor, k: int, normalise: bool, bias_E: Tensor | None = No
     return Routing(logits_NE, experts_NK, weights_NK)
 
 
-def apply_experts(x_ND: Tensor, routing: Routing, experts: Sequence[nn.Module]) -> Tensor:
-    """The weighted sum of each token's experts, N × D."""
+def apply_experts(x_ND: Tensor, routing: Routing, experts: nn.Module) -> Tensor:
+    """The weighted sum of each token's experts, N × D.
+
+    Args:
+        experts: a list of them, or what has them elsewhere (`nn.spread_experts`).
+    """
     K = routing.experts_NK.shape[1]
     expert_of = routing.experts_NK.flatten()
     order = expert_of.argsort(stable=True)
     token_of = order // K
-    counts = torch.bincount(expert_of, minlength=len(experts)).tolist()
+    counts_E = torch.bincount(expert_of, minlength=routing.logits_NE.shape[1]).tolist()
     weights = routing.weights_NK.flatten()[order].to(x_ND.dtype)[:, None]
-    parts = x_ND[token_of].split(counts)
-    done = [expert(part) for expert, part in zip(experts, parts, strict=True) if len(part)]
-    return torch.zeros_like(x_ND).index_add_(0, token_of, torch.cat(done) * weights)
+    x_MD = x_ND[token_of]
+    y_MD = _each(experts, x_MD, counts_E) if isinstance(experts, nn.ModuleList) else experts(x_MD, counts_E)
+    return torch.zeros_like(x_ND).index_add_(0, token_of, y_MD * weights)
+
+
+def _each(experts: nn.ModuleList, x_MD: Tensor, counts_E: list[int]) -> Tensor:
+    """Tokens sorted by expert, through theirs. In training an expert without tokens has a gradient too, which is zero: all
+    processes must hold the same ones, whatever their tokens."""
+    training = torch.is_grad_enabled()
+    pairs = zip(experts, x_MD.split(counts_E), strict=True)
+    return torch.cat([expert(part) for expert, part in pairs if training or len(part)])
 
 
 def load(routing: Routing) -> Tensor:

@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from cutaway.core.config import Config
+from cutaway.core.distributed import by_mesh
 from cutaway.optim.groups import decayed_weights, parameter_groups
 from cutaway.optim.penalty import add_penalty
 from cutaway.optim.schedule import ScheduleConfig
@@ -28,7 +29,11 @@ class OptimConfig(Config):
 
 def make_adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """AdamW over the parameters that train, one fused pass per step, and what is penalised beside the loss."""
-    groups = parameter_groups(model, config.weight_decay, decay_embeddings=config.decay_embeddings)
+    groups = [
+        {**group, "params": alike}
+        for group in parameter_groups(model, config.weight_decay, decay_embeddings=config.decay_embeddings)
+        for alike in by_mesh(group["params"])
+    ]
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     add_penalty(optimizer, decayed_weights(model, config.decay_embeddings), config.l1, config.l2)
     return optimizer

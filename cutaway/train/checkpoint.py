@@ -25,6 +25,7 @@ from cutaway.core.errors import CheckpointError
 from cutaway.core.seeds import random_state, restore_random_state
 from cutaway.data.stream import Stream
 from cutaway.models.huggingface import load_model, write_model
+from cutaway.nn.expert_names import apart, together
 from cutaway.text.tokenizer import Tokenizer
 
 
@@ -50,9 +51,10 @@ class FullWeights:
 
     def read(self, folder: Path) -> None:
         weight = next(self.model.parameters())
-        saved = dict(load_model(folder, weight.dtype, weight.device).named_parameters())
+        ours = dict(self.model.named_parameters())
+        saved = together(dict(load_model(folder, weight.dtype, weight.device).named_parameters()), ours)
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in ours.items():
                 parameter.copy_(like(saved[name], parameter))
 
 
@@ -135,14 +137,11 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         raise CheckpointError(
             f"cannot be resumed: {err}", field="out", value=str(folder), hint="remove it to start anew"
         ) from None
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            prefix = f"{name}:"
-            optimizer.state[parameter] = {
-                key.removeprefix(prefix): like(value, parameter)
-                for key, value in moments.items()
-                if key.startswith(prefix)
-            }
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for key in sorted({name.rpartition(":")[2] for name in moments}):  # all processes in one order
+        for name, value in together(moments, [f"{name}:{key}" for name in trained]).items():
+            parameter = trained[name.rpartition(":")[0]]
+            optimizer.state[parameter][key] = like(value.max() if key == "step" else value, parameter)
     stream.restore(state["data"])
     restore_random_state(state["random"])
     return standing
@@ -150,7 +149,8 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {
-        f"{name}:{key}": whole(value).cpu()
+        part: tensor.cpu()
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
+        for part, tensor in apart(f"{name}:{key}", whole(value), parameter.shape[:1].numel())
     }

@@ -1,5 +1,6 @@
 """The gradient of one optimiser step: accumulated over micro-batches, normalised by supervised tokens, checked and clipped."""
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cutaway.core.distributed import size, total
+from cutaway.core.distributed import by_mesh, size, total
 from cutaway.core.errors import NonFiniteLossError, NothingSupervisedError
 from cutaway.train.objectives import Metrics, Objective
 
@@ -36,6 +37,7 @@ def accumulate(
     batches: Iterable[Any],
     step: int = 0,
     precision: torch.dtype = torch.float32,
+    copies: int = 1,
 ) -> StepResult:
     """Leave in `.grad` the gradient of the mean loss over all supervised tokens of `batches`.
 
@@ -45,6 +47,7 @@ def accumulate(
     Args:
         step: for the messages.
         precision: bfloat16 for autocast; the weights stay as they are.
+        copies: how many processes read each batch.
 
     Raises:
         NonFiniteLossError: a loss that is NaN or infinite; gradients are not to be used.
@@ -65,19 +68,17 @@ def accumulate(
         loss_sum, targets, seen = loss_sum + value, targets + n, seen + 1
         tokens += batch.n_tokens
         _add(metrics, found)
-    loss_sum, n_targets, n_tokens, n_seen = total(loss_sum, targets, tokens, seen)
+    loss_sum, n_targets, n_tokens, n_seen = (value / copies for value in total(loss_sum, targets, tokens, seen))
     if not _finite(loss_sum):
         raise _not_finite(loss_sum, step, "")
     if not n_targets:
         raise NothingSupervisedError(
             f"step {step} holds no supervised token", hint="check the loss mask: do the replies fit into data.seq_len?"
         )
-    grads = gradients(model)
-    torch._foreach_mul_(grads, size() / n_targets)  # sharded gradients come as the mean over the processes
-    means = dict(zip(metrics, total(*metrics.values()), strict=True))
-    return StepResult(
-        loss_sum / n_targets, int(n_targets), int(n_tokens), {name: value / n_seen for name, value in means.items()}
-    )
+    _scale(gradients(model), 1 / n_targets)
+    sums = dict(zip(metrics, total(*metrics.values()), strict=True))
+    means = {name: value / copies / n_seen for name, value in sums.items()}
+    return StepResult(loss_sum / n_targets, int(n_targets), int(n_tokens), means)
 
 
 def _not_finite(value: float, step: int, where: str) -> NonFiniteLossError:
@@ -100,7 +101,7 @@ def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
             f"the gradient norm is {value} at step {step}; the optimiser did not step on it", hint="lower optim.lr"
         )
     if limit is not None and value > limit:
-        torch._foreach_mul_(grads, limit / value)
+        _scale(grads, limit / value)
     return value
 
 
@@ -115,8 +116,13 @@ def gradient_norms(model: Any) -> dict[str, float]:
 
 
 def _norm(grads: list[Tensor]) -> float:
-    norm = torch.nn.utils.get_total_norm(grads)
-    return norm.full_tensor().item() if hasattr(norm, "full_tensor") else norm.item()
+    norms = [torch.nn.utils.get_total_norm(alike) for alike in by_mesh(grads)]
+    return math.hypot(*(norm.full_tensor().item() if hasattr(norm, "full_tensor") else norm.item() for norm in norms))
+
+
+def _scale(grads: list[Tensor], factor: float) -> None:
+    for alike in by_mesh(grads):
+        torch._foreach_mul_(alike, factor)
 
 
 def gradients(model: nn.Module) -> list[Tensor]:

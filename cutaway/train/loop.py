@@ -34,6 +34,7 @@ from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_
 from cutaway.train.gradients import accumulate, clip, gradient_norms
 from cutaway.train.logs import RunLog
 from cutaway.train.objectives import Objective
+from cutaway.train.parallel import ParallelConfig
 from cutaway.train.recompute import recomputed_blocks
 from cutaway.train.signals import StopSignals
 from cutaway.train.throughput import Compile, compiled_blocks, flops_per_token, measure_peak, pays_to_compile
@@ -52,6 +53,7 @@ class LoopConfig(Config):
     checkpointing: bool = Field(
         False, description="keep only the input of each block and compute it again in the backward pass: less memory"
     )
+    parallel: ParallelConfig = ParallelConfig()
     eval_every: int = Field(100, gt=0, description="steps between evaluations on the held-out text")
     eval_batches: int = Field(50, gt=0, description="at most so many batches of it each time")
     patience: int | None = Field(None, gt=0, description="stop after so many evaluations without a lower loss")
@@ -141,7 +143,8 @@ def train(
             lr = optim.lr * lr_factor(optim.schedule, standing.step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            result = accumulate(model, objective, islice(stream, loop.micro_batches), standing.step + 1, precision)
+            batches, copies = islice(stream, loop.micro_batches), loop.parallel.tensor
+            result = accumulate(model, objective, batches, standing.step + 1, precision, copies)
             due = standing.step + 1 == steps or (standing.step + 1) % loop.log_every == 0
             traced = {"gradient_norms": gradient_norms(model)} if due and loop.trace_gradients else {}
             norm = clip(model, optim.clip, standing.step + 1)

@@ -19,6 +19,7 @@ from cutaway.train.checkpoint import WeightFiles
 from cutaway.train.loop import LoopConfig, peek, train
 from cutaway.train.memory import refuse_if_too_large, static_memory, training_memory
 from cutaway.train.objectives import Objective
+from cutaway.train.parallel import check_processes
 from cutaway.train.run import begin_run, finish_run
 from cutaway.train.shard import Shard, gather_model, settle, shard_model
 
@@ -65,6 +66,7 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
         CutawayError: whatever of the files, the configuration or the machine stands in the way; `Interrupted` when stopped.
     """
     join()
+    check_processes(config.loop.parallel)
     with first_alone():
         report = begin_run(config, config.out)
     if report is not None:
@@ -82,7 +84,7 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
         "all": sum(parameter.numel() for parameter in job.model.parameters()),
         "trained": sum(parameter.numel() for parameter in job.model.parameters() if parameter.requires_grad),
     }
-    shard_model(job.model)
+    shard_model(job.model, config.loop.parallel, precision)
 
     def measured(name: str) -> float:
         value = job.losses[name]()
@@ -94,7 +96,7 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
     first, *others = job.losses
     outcome = train(
         job.model,
-        Shard(job.stream) if size() > 1 else job.stream,
+        Shard(job.stream, config.loop.parallel.tensor) if size() > 1 else job.stream,
         job.objective,
         job.files,
         config.out,

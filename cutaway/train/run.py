@@ -9,6 +9,7 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.files import recover_folder, write_text
 
 CONFIG, REPORT = "config.yaml", "report.json"
+_WHERE = "loop.parallel."  # where a run is computed, not what
 
 
 def begin_run(config: Config, out: Path) -> dict[str, Any] | None:
@@ -48,7 +49,7 @@ def check_length(data: HasLength, model: Any) -> None:
 def _check_same(config: Config, out: Path) -> None:
     before = _flat(load_config(type(config), out / CONFIG).model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(_WHERE)]
     if keys:
         raise ConfigError(
             "holds a run with another configuration: "

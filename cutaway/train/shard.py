@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,26 +11,75 @@ from cutaway.core.distributed import rank, size
 from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Rows
 from cutaway.data.stream import Stream
+from cutaway.nn.experts import expert_layers
+from cutaway.train.parallel import ParallelConfig, make_meshes
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
-def shard_model(model: Any) -> None:
-    """Give every process its part of each parameter; a block is put together when it runs. Nothing happens to one process."""
+def shard_model(model: Any, parallel: ParallelConfig, precision: torch.dtype) -> None:
+    """Give every process its part of each parameter; a block is put together when it runs. Nothing happens to one process.
+
+    Blocks travel in the format of the products, as autocast would make them of the whole; what is outside of blocks, and all
+    gradients, in float32. Gradients come as sums over the processes.
+
+    Args:
+        parallel: what else is shared: products of a block, experts.
+        precision: the format of the products.
+
+    Raises:
+        ConfigError: a model that cannot be shared in this way.
+    """
     if size() == 1:
         return
     if not hasattr(model, "blocks"):
         raise ConfigError("has no blocks to shard", field="model", value=model.config.model_type, hint="one process")
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    from cutaway.train.tensor_parallel import split_blocks
 
     device: torch.device = next(model.parameters()).device
-    mesh = init_device_mesh(device.type, (size(),))
-    parts: list[nn.Module] = [*getattr(model, "encoder_blocks", ()), *model.blocks]
-    for block in parts:
-        fully_shard(block, mesh=mesh)
+    meshes = make_meshes(parallel, device.type)
+    if device.type == "cpu" and any(isinstance(module, nn.LayerNorm) for module in model.modules()):
+        precision = torch.float32  # on a CPU, autocast leaves LayerNorm alone, and it takes no mixture of formats
+    low = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    if parallel.experts > 1:
+        for experts in spread_experts(model, meshes.experts):
+            fully_shard(experts, mesh=meshes.replicas, mp_policy=low)
+    if parallel.tensor > 1:
+        split_blocks(model, meshes.tensor)
+    for block in [*getattr(model, "encoder_blocks", ()), *model.blocks]:
+        fully_shard(block, mesh=meshes.data, mp_policy=low)
     for name in ("encode", "logits"):  # ways in besides `forward`
         if hasattr(model, name):
             _register(model, name)
-    fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=meshes.data)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def spread_experts(model: nn.Module, mesh: "DeviceMesh") -> list[nn.Module]:
+    """Put every layer's experts on the processes of a mesh; give what took their place.
+
+    Raises:
+        ConfigError: no experts, or a number of them that does not divide.
+    """
+    from cutaway.nn.spread_experts import SpreadExperts
+
+    layers = expert_layers(model).values()
+    n = mesh.size()
+    for number in {len(layer.experts) for layer in layers} or {0}:
+        if not number or number % n:
+            raise ConfigError(
+                f"does not divide the {number} experts of a layer", field="loop.parallel.experts", value=n, hint="1"
+            )
+    spread = [SpreadExperts(layer.experts, mesh) for layer in layers]
+    for layer, experts in zip(layers, spread, strict=True):
+        layer.experts = experts  # type: ignore[assignment]
+    return [*spread]
 
 
 def settle(model: nn.Module) -> None:
@@ -56,21 +105,25 @@ def _register(model: nn.Module, name: str) -> None:
 
 
 class Shard:
-    """The batches of a stream that are this process's: of every `size` in turn, one. All together read what one would."""
+    """The batches of a stream that are this process's: of every so many in turn, one. All together read what one would.
 
-    def __init__(self, stream: Stream):
-        self.stream = stream
+    Args:
+        copies: processes in a row that read the same.
+    """
+
+    def __init__(self, stream: Stream, copies: int = 1):
+        self.stream, self.readers, self.number = stream, size() // copies, rank() // copies
 
     def __iter__(self) -> Iterator[Rows]:
         return self
 
     def __next__(self) -> Rows:
-        return list(islice(self.stream, size()))[rank()]
+        return list(islice(self.stream, self.readers))[self.number]
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of this process in one pass."""
-        return max(1, self.stream.batches_per_epoch // size())
+        return max(1, self.stream.batches_per_epoch // self.readers)
 
     def state(self) -> dict[str, Any]:
         """Where all of them stand."""

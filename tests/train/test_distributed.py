@@ -88,6 +88,127 @@ def test_two_processes_equal_one(text, tmp_path):
     )
 
 
+LLAMA = "model.hidden_size=16 model.intermediate_size=32 model.num_hidden_layers=2 model.num_attention_heads=4"
+SHAPES = {
+    "qwen3": f"{LLAMA} model.model_type=qwen3 model.qk_norm=true model.head_dim=8 model.num_key_value_heads=2",
+    "gpt2": "model.model_type=gpt2 model.n_embd=16 model.n_layer=2 model.n_head=4",
+    "alibi": f"{LLAMA} model.model_type=composed model.positions=alibi model.activation=gelu model.num_key_value_heads=2",
+    "relative": f"{LLAMA} model.model_type=composed model.positions=relative model.num_key_value_heads=4",
+    "mixtral": f"{LLAMA} model.model_type=mixtral model.num_local_experts=4 model.num_key_value_heads=2",
+}
+# Adam divides by the root of the squared gradient: with a smaller eps it would blow up the rounding of gradients near zero.
+BASE = """optim.eps=1e-4 data.seq_len=24 data.rows=2 train_tokenizer.vocab_size=300 loop.steps=6 loop.eval_every=3 loop.log_every=1
+    loop.tensorboard=false loop.precision=float32 loop.compile=off optim.lr=1e-2"""
+
+
+def words(text: Path, out: Path, shape: str, *more: str) -> list[str]:
+    return [
+        f"out={out}",
+        f"data.path={text}",
+        f"data.cache={text.parent / 'cache'}",
+        *BASE.split(),
+        *SHAPES[shape].split(),
+        *more,
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("shape", "shared"),
+    [
+        *((shape, "loop.parallel.tensor=2 loop.micro_batches=2") for shape in SHAPES),
+        ("mixtral", "loop.parallel.experts=2"),
+        ("mixtral", "loop.checkpointing=true"),
+        ("mixtral", "loop.parallel.experts=2 loop.checkpointing=true"),
+        ("gpt2", "loop.parallel.tensor=2 loop.micro_batches=2 loop.checkpointing=true"),
+    ],
+)
+def test_however_two_share_the_work_they_equal_one(text, tmp_path, shape, shared):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(1, "pretrain", words(text, one, shape, "loop.micro_batches=2"))
+    run(2, "pretrain", words(text, two, shape, *shared.split()))
+    torch.testing.assert_close(losses(two), losses(one), atol=1e-5, rtol=1e-5)
+    same_weights(one, two)
+    tokens, again = (json.loads((out / "report.json").read_text())["tokens"] for out in (one, two))
+    assert tokens == again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_share_rows_and_products_and_experts(text, tmp_path):
+    one = tmp_path / "one"
+    run(1, "pretrain", words(text, one, "mixtral", "loop.micro_batches=2"))
+    for name, processes, shared in (("products", 4, "tensor=2"), ("both", 4, "tensor=2 loop.parallel.experts=2")):
+        run(processes, "pretrain", words(text, tmp_path / name, "mixtral", *f"loop.parallel.{shared}".split()))
+        torch.testing.assert_close(losses(tmp_path / name), losses(one), atol=1e-5, rtol=1e-5)
+        same_weights(one, tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("shape", ["qwen3", "gpt2"])
+def test_blocks_that_travel_in_bfloat16_learn_as_autocast_does(text, tmp_path, shape):
+    run(1, "pretrain", words(text, tmp_path / "one", shape, "loop.micro_batches=2", "loop.precision=bfloat16"))
+    run(2, "pretrain", words(text, tmp_path / "two", shape, "loop.precision=bfloat16"))
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=3e-3, rtol=0)
+
+
+def interrupted(process: subprocess.Popen, out: Path) -> None:
+    """Stop a run after a few steps; it saves."""
+    deadline = time.monotonic() + 120
+    while len(losses(out)) < 3:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert (out / "last" / "training" / "state.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("first", "then", "shared"),
+    [
+        (2, 1, "loop.parallel.experts=2 loop.micro_batches=1"),
+        (1, 2, "loop.parallel.experts=2 loop.micro_batches=1"),
+        (2, 1, "loop.parallel.tensor=2 loop.micro_batches=1"),
+        (1, 2, "loop.parallel.tensor=2 loop.micro_batches=1"),
+    ],
+)
+def test_a_checkpoint_is_resumed_by_another_number_of_processes(text, tmp_path, first, then, shared):
+    """Where both read the same rows in a step, the losses are those of a run that was never stopped."""
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    steps = ["loop.steps=60", "loop.eval_every=60"]
+    plain = words(text, out, "mixtral", *steps)
+    ways = {1: plain, 2: [*plain, *shared.split()]}
+    interrupted(launch(first, "pretrain", ways[first]), out)
+    at = len(losses(out))
+    assert at < 60
+    run(then, "pretrain", ways[then])
+    found = losses(out)
+    assert len(found) == 60
+    if "tensor" in shared:
+        run(1, "pretrain", words(text, whole, "mixtral", *steps))
+        torch.testing.assert_close(found, losses(whole), atol=1e-4, rtol=1e-4)
+    else:  # two read twice as many rows in a step
+        assert abs(found[at] - found[at - 1]) < 0.5
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("processes", "said"),
+    [("loop.parallel.tensor=2", "loop.parallel.tensor=2"), ("loop.parallel.experts=3", "loop.parallel.experts=3")],
+)
+def test_sharing_with_processes_that_are_not_there_is_refused(text, tmp_path, processes, said):
+    process = launch(1, "pretrain", words(text, tmp_path / "run", "mixtral", processes))
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert said in err
+    assert "must divide the number of processes" in err
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_of_two_is_interrupted_and_goes_on_alone(text, tmp_path):
