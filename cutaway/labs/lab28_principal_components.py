@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cutaway.evaluate.retrieval import ndcg
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Number, Numbers, Setting, own_data
+from cutaway.labs.fit import one_thread
 from cutaway.labs.guide_text import guide
 from cutaway.lens.hooks import capture
 from cutaway.lens.layers import layer_names, read_text
@@ -35,6 +36,7 @@ SHORTEST, LONGEST = 40, 160  # characters of a sentence
 TOKENS = 64  # that the model reads
 
 
+@one_thread()
 def measure(setting: Setting) -> Numbers:
     embedder = Embedder()
     passages, queries = split(setting.seed, pages=10 if setting.quick else 24, passages=13, queries=5)

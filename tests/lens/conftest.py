@@ -50,6 +50,7 @@ FAMILIES = {
     "roberta": {**_SHAPE, "num_attention_heads": 3, "head": "masked"},
     "mixtral": {**_SHAPE, **_HEADS},
     "qwen3_moe": {**_SHAPE, **_HEADS, "shared_expert_intermediate_size": 12, "mlp_only_layers": (0,)},
+    "composed": {**_SHAPE, **_HEADS, "initializer_range": 0.2, "activation": "relu"},
     "t5": {"vocab_size": 260, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 1, "num_heads": 4},
     "transformer": {
         "vocab_size": 260,
