@@ -148,7 +148,7 @@ def draw(numbers: Mapping) -> "Figure":
         left.bar(places + offset, numbers[name], 0.4, label=label)
     left.axhline(0.1, color="grey", linestyle="--")
     left.set_xticks(places, [f"{name}\n(not taught)" if name == ASKED[-1] else name for name in numbers["asked"]])
-    left.set(ylabel="right answers", title="equal rows read", ylim=(0, 1))
+    left.set(ylabel="right answers", title="equal rows read", ylim=(0, 1.2))
     left.legend(fontsize=8)
     heights = [numbers["native"][-1], numbers["few_native"], numbers["few_sounds_alone"]]
     right.bar(["everything,\n0 labels", f"everything,\n{FEW} labels", f"sounds alone,\n{FEW} labels"], heights)
