@@ -23,6 +23,7 @@ from cutaway.core.errors import ConfigError
 from cutaway.models import composed, gpt2, llama, mixtral
 from cutaway.nn.experts import ExpertLayer
 from cutaway.nn.feedforward import SwiGLU
+from cutaway.nn.spread_experts import SpreadExperts
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def split_blocks(model: Any, mesh: DeviceMesh) -> None:
 def check_block(block: nn.Module, n: int) -> None:
     """Refuse a block that cannot be cut into `n`."""
     covered: set[nn.Module] = set()
-    for module in block.modules():
+    for _, module in _parts(block):
         pair = PAIRS.get(type(module))
         if pair:
             covered.update(module.get_submodule(name) for name in (*pair.first, pair.second))
@@ -79,7 +80,7 @@ def check_block(block: nn.Module, n: int) -> None:
                 _check_divides(n, units or n, f"outputs of {name}")
         elif isinstance(module, ExpertLayer):
             covered.update(child for child in module.children() if isinstance(child, nn.Linear))  # routers
-    for name, module in block.named_modules():
+    for name, module in _parts(block):
         if isinstance(module, nn.Linear) and (module not in covered or type(module) is not nn.Linear):
             raise ConfigError(
                 f"{name} in {type(block).__module__}.{type(block).__name__} is of a kind that cannot be split",
@@ -89,13 +90,19 @@ def check_block(block: nn.Module, n: int) -> None:
             )
 
 
+def _parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules of a block, without experts that are spread already: those stay whole."""
+    spread = {part for module in block.modules() if isinstance(module, SpreadExperts) for part in module.modules()}
+    return [(name, module) for name, module in block.named_modules() if module not in spread]
+
+
 def _check_divides(n: int, number: int, what: str) -> None:
     if number % n:
         raise ConfigError(f"does not divide the {number} {what} of the model", field="loop.parallel.tensor", value=n)
 
 
 def _split(block: nn.Module, mesh: DeviceMesh) -> None:
-    for module in list(block.modules()):
+    for _, module in _parts(block):
         pair = PAIRS.get(type(module))
         if not pair:
             continue

@@ -97,7 +97,8 @@ SHAPES = {
     "mixtral": f"{LLAMA} model.model_type=mixtral model.num_local_experts=4 model.num_key_value_heads=2",
 }
 # Adam divides by the root of the squared gradient: with a smaller eps it would blow up the rounding of gradients near zero.
-BASE = """optim.eps=1e-4 data.seq_len=24 data.rows=2 train_tokenizer.vocab_size=300 loop.steps=6 loop.eval_every=3 loop.log_every=1
+BASE = """optim.eps=1e-4
+    data.seq_len=24 data.rows=2 train_tokenizer.vocab_size=300 loop.steps=6 loop.eval_every=3 loop.log_every=1
     loop.tensorboard=false loop.precision=float32 loop.compile=off optim.lr=1e-2"""
 
 
