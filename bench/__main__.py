@@ -4,6 +4,7 @@ import argparse
 import json
 import pkgutil
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bench.harness import Row
 
 def names() -> list[str]:
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    return sorted(name for name in found if name not in ("harness", "__main__"))
+    return sorted(name for name in found if name not in ("harness", "loops", "__main__"))
 
 
 def table(rows: list[Row]) -> str:
@@ -36,7 +37,8 @@ def main() -> None:
     rows = []
     for name in chosen:
         print(f"bench {name} …", file=sys.stderr, flush=True)
-        rows += import_module(f"bench.{name}").run()
+        with redirect_stdout(sys.stderr):  # peers print as they go
+            rows += import_module(f"bench.{name}").run()
     print(json.dumps([row.json() for row in rows], indent=1) if options.json else table(rows))
 
 
