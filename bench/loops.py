@@ -1,4 +1,4 @@
-"""Training loops to time: ours with its defaults, transformers' Trainer with its own, and what a careful hand makes of transformers.
+"""Training loops to time: ours, transformers' Trainer, what a careful hand makes of transformers, and nanoGPT.
 
 Each takes a model and rows of tokens, one batch per step, and gives the seconds of each step but the first (which compiles) and
 the last (which ends with saving).
