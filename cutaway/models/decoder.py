@@ -1,35 +1,27 @@
-"""What every decoder family gives its callers: hidden states, logits, a cache, and names for its parts.
+"""What every decoder family gives its callers besides a `LanguageModel`: hidden states, and a cache.
 
-A family states where its parts lie under the checkpoint's own names, and computes `hidden`; the rest is the same for all.
+A family computes `hidden`; the rest is the same for all.
 
 Shapes: B batch, T positions, S key positions, D model width, H query heads, G key-value heads, K head width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cutaway.models.language_model import LanguageModel
 from cutaway.nn.cache import KVCache
 from cutaway.nn.masks import causal_mask, sliding_window
 
 
-class Decoder(nn.Module, ABC):
-    """A causal language model. Its configuration has `vocab_size`, `context`, `width`, `kv_heads`, `kv_width`,
-    `tie_word_embeddings` and `initializer_range`.
+class Decoder(LanguageModel, ABC):
+    """A causal language model. Its configuration also has `initializer_range`.
 
     A family adds its modules under the checkpoint's names and then calls `finish`.
     """
 
-    EMBEDDING: ClassVar[str]  # module paths
-    BLOCKS: ClassVar[str]
-    FINAL_NORM: ClassVar[str]
     window: int | None = None  # positions a query sees, itself included; None: all before it
-
-    def __init__(self, config: Any):
-        super().__init__()
-        self.config = config
 
     def finish(self) -> None:
         """Add the output head, share what is shared, and draw the weights."""
@@ -37,39 +29,9 @@ class Decoder(nn.Module, ABC):
         self.tie()
         initialise(self, self.config.initializer_range)
 
-    def make_head(self) -> nn.Module:
-        """The output head, D to V."""
-        return nn.Linear(self.config.width, self.config.vocab_size, bias=False)
-
-    def tie(self) -> None:
-        """Share the embedding with the output head, where the configuration says so."""
-        if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.embedding.weight
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The token embedding."""
-        return self.get_submodule(self.EMBEDDING)  # type: ignore[return-value]
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The layers, in order."""
-        return self.get_submodule(self.BLOCKS)  # type: ignore[return-value]
-
-    @property
-    def final_norm(self) -> nn.Module:
-        """The norm between the last block and the output head."""
-        return self.get_submodule(self.FINAL_NORM)
-
-    @property
-    def context(self) -> int:
-        """The most positions the model was made for."""
-        return self.config.context
-
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache in the model's number format, for `batch` rows of up to `capacity` positions."""
-        c, weight = self.config, self.embedding.weight
-        return KVCache(len(self.blocks), batch, c.kv_heads, c.kv_width, capacity, weight.dtype, weight.device)
+        return self.key_value_cache(batch, capacity)
 
     def forward(
         self,
@@ -99,19 +61,6 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """The residual stream after the last block; what a family defines. `mask` is None (causal) or has a head axis."""
-
-    @property
-    def output(self) -> nn.Module:
-        """The last layer of the head, D to V."""
-        return self.lm_head
-
-    def to_output(self, h: Tensor) -> Tensor:
-        """What the last layer reads: the hidden states as they are."""
-        return h
-
-    def logits(self, h: Tensor) -> Tensor:
-        """The output head: … × D to … × V."""
-        return self.lm_head(h)
 
     def _mask(self, mask: Tensor | None, T: int, cache: KVCache | None, device: torch.device) -> Tensor | None:
         if mask is None and cache is not None:

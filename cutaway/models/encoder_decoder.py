@@ -1,17 +1,18 @@
-"""What every encoder-decoder family gives its callers: a memory of the source, hidden states of the target, logits, a cache.
+"""What every encoder-decoder family gives its callers besides a `LanguageModel`: a memory of the source, hidden states of the
+target, a cache.
 
-A family states where its parts lie under the checkpoint's own names, and computes `encoded` and `hidden`; the rest is the same
-for all.
+A family computes `encoded` and `hidden`; the rest is the same for all.
 
 Shapes: B batch, S source positions, T target positions, D model width, H heads, K head width, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from cutaway.models.language_model import LanguageModel
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import Memory, MemoryKeys
 
@@ -35,37 +36,19 @@ class MemoryCache:
         self.memory = {layer: (k_BHSK[rows], v_BHSK[rows]) for layer, (k_BHSK, v_BHSK) in self.memory.items()}
 
 
-class EncoderDecoder(nn.Module, ABC):
-    """A model that reads a source and writes a target. Its configuration has `vocab_size`, `context`, `width`, `kv_heads`,
-    `kv_width`, `decoder_start_token_id` and `tie_word_embeddings`.
+class EncoderDecoder(LanguageModel, ABC):
+    """A model that reads a source and writes a target. Its configuration also has `decoder_start_token_id`.
 
     A family adds its modules under the checkpoint's names, calls `finish`, and draws its weights.
     """
 
     SOURCE: ClassVar[Literal["text", "image", "audio"]] = "text"  # what `encode` reads
-    EMBEDDING: ClassVar[str]  # module paths; of the target's tokens
     ENCODER_BLOCKS: ClassVar[str]
-    BLOCKS: ClassVar[str]
-    FINAL_NORM: ClassVar[str]
-
-    def __init__(self, config: Any):
-        super().__init__()
-        self.config = config
 
     def finish(self) -> None:
         """Add the output head, and share what is shared."""
-        self.lm_head = nn.Linear(self.config.width, self.config.vocab_size, bias=False)
+        self.lm_head = self.make_head()
         self.tie()
-
-    def tie(self) -> None:
-        """Share the embedding with the output head, where the configuration says so."""
-        if self.config.tie_word_embeddings:
-            self.lm_head.weight = self.embedding.weight
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """The embedding of the target's tokens."""
-        return self.get_submodule(self.EMBEDDING)  # type: ignore[return-value]
 
     @property
     def source_embedding(self) -> nn.Embedding:
@@ -77,27 +60,9 @@ class EncoderDecoder(nn.Module, ABC):
         """The encoder's layers, in order."""
         return self.get_submodule(self.ENCODER_BLOCKS)  # type: ignore[return-value]
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The decoder's layers, in order."""
-        return self.get_submodule(self.BLOCKS)  # type: ignore[return-value]
-
-    @property
-    def final_norm(self) -> nn.Module:
-        """The norm between the decoder's last block and the output head."""
-        return self.get_submodule(self.FINAL_NORM)
-
-    @property
-    def context(self) -> int:
-        """The most positions that the model was made for, in the source and in the target."""
-        return self.config.context
-
     def new_cache(self, batch: int, capacity: int) -> MemoryCache:
         """An empty cache in the model's number format, for `batch` rows of up to `capacity` target positions."""
-        c, weight = self.config, self.embedding.weight
-        return MemoryCache(
-            KVCache(len(self.blocks), batch, c.kv_heads, c.kv_width, capacity, weight.dtype, weight.device)
-        )
+        return MemoryCache(self.key_value_cache(batch, capacity))
 
     def encode(self, source_BS: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
         """The memory that the decoder reads, B × S × D.
@@ -144,19 +109,6 @@ class EncoderDecoder(nn.Module, ABC):
     ) -> Tensor:
         """The residual stream after the decoder's last block; what a family defines. `mask` is None (causal) or has a head
         axis."""
-
-    @property
-    def output(self) -> nn.Module:
-        """The last layer of the head, D to V."""
-        return self.lm_head
-
-    def to_output(self, h: Tensor) -> Tensor:
-        """What the last layer reads: the hidden states as they are, unless a family says otherwise."""
-        return h
-
-    def logits(self, h: Tensor) -> Tensor:
-        """The output head: … × D to … × V."""
-        return self.output(self.to_output(h))
 
 
 def _keys_mask(keys_BS: Tensor, mask_BS: Tensor | None) -> Tensor:
