@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.nn.masks import causal_mask
-from cutaway.nn.native_attention import attend_native, suits
+from cutaway.nn.native_attention import attend_native, available, suits
 
 
 class Backend(Protocol):
@@ -131,11 +131,17 @@ class Attend(nn.Module):
         if backend not in BACKENDS:
             raise ConfigError("unknown backend", field="attention", value=backend, hint=near_matches(backend, BACKENDS))
         self.scale, self.backend = scale, backend
+        self.native = False
+
+    def train(self, mode: bool = True) -> "Attend":
+        """Whether the native kernel is there is asked now and not in `forward`, which may be compiled."""
+        self.native = mode and self.backend == "sdpa" and available()
+        return super().train(mode)
 
     def forward(
         self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: Tensor | None, bias: Tensor | None = None
     ) -> Tensor:
-        if self.training and self.backend == "sdpa" and suits(q_BHTK, k_BGSK, v_BGSK, bias):
+        if self.native and suits(q_BHTK, k_BGSK, v_BGSK, bias):
             return attend_native(q_BHTK, k_BGSK, v_BGSK, mask, self.scale)
         return BACKENDS[self.backend](q_BHTK, k_BGSK, v_BGSK, mask, self.scale, bias=bias)
 

@@ -11,13 +11,14 @@ import ctypes
 import torch
 from torch import Tensor
 
+from cutaway.core.device import has_fast_bfloat16
 from cutaway.core.native import native_library
 
 LANES = 16  # numbers in a register: head widths are multiples of it
 
 
 def suits(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias: Tensor | None) -> bool:
-    """Whether the native kernel can take these, and gains by it: gradients are wanted, in bfloat16, on the CPU."""
+    """Whether the native kernel, where it is available, can take these and gains by it: gradients, in bfloat16, on the CPU."""
     return (
         q_BHTK.device.type == "cpu"
         and bias is None
@@ -26,7 +27,6 @@ def suits(q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias: Tensor | None) -
         and (q_BHTK.requires_grad or k_BGSK.requires_grad or v_BGSK.requires_grad)
         and q_BHTK.shape[-1] == v_BGSK.shape[-1]
         and q_BHTK.shape[-1] % LANES == 0
-        and available()
     )
 
 
@@ -35,9 +35,10 @@ def _product_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
-@torch.compiler.assume_constant_result
 def available() -> bool:
     """Whether this machine has a compiler and a processor for the kernel."""
+    if not has_fast_bfloat16(torch.device("cpu")):
+        return False
     library = native_library("attention")
     return library is not None and bool(library.attention_supported())
 
