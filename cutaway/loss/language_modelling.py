@@ -20,7 +20,17 @@ from torch.autograd.function import once_differentiable
 IGNORED = -100
 """The target of a position that is not supervised (PyTorch's convention)."""
 
-_CHUNK_ELEMENTS = 2**22  # logits held at a time: 16 MB in float32, which a large cache still holds
+_CACHED, _MOST = 2**22, 2**26  # logits: 16 MB in float32, which a large cache still holds; 256 MB
+
+
+def chunk_positions(N: int, V: int, D: int) -> int:
+    """How many of N positions have their logits held at a time by `linear_cross_entropy`.
+
+    As many as keep the logits inside a large cache. With a large vocabulary those are few, and every chunk reads and writes the
+    weight's gradient; then as many as take no more memory than that gradient, within reason. Chunks are of like size.
+    """
+    most = max(_CACHED // V, min(D, _MOST // V), 64)
+    return -(-N // max(1, -(-N // most)))
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
@@ -61,12 +71,12 @@ def linear_cross_entropy(
     softmax in float32, and the weight's gradient is summed in the weight's own format.
 
     Args:
-        chunk: positions at a time; by default as many as keep the logits inside a large cache.
+        chunk: positions at a time; by default `chunk_positions`.
     """
     supervised = targets_N != IGNORED
     if not bool(supervised.all()):
         h_ND, targets_N = h_ND[supervised], targets_N[supervised]
-    chunk = chunk or max(_CHUNK_ELEMENTS // weight_VD.shape[0], 64)
+    chunk = chunk or chunk_positions(len(h_ND), *weight_VD.shape)
     return _LinearCrossEntropy.apply(
         h_ND, weight_VD, bias_V, targets_N, chunk, z_loss, label_smoothing, torch.is_grad_enabled()
     )  # type: ignore[no-untyped-call]
@@ -93,16 +103,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(number, torch.float32)
         matrix_VD = weight_VD.to(number)
         grad_h = torch.empty_like(h_ND) if wants_h else None
-        grad_weight = torch.zeros_like(weight_VD) if wants_weight else None
+        grad_weight = torch.empty_like(weight_VD) if wants_weight else None
         grad_bias = torch.zeros_like(bias_V) if wants_bias and bias_V is not None else None
         total = torch.zeros((), dtype=wide, device=h_ND.device)
         with torch.autocast(kind, enabled=False):
-            for start in range(0, h_ND.shape[0], chunk):
-                rows = slice(start, start + chunk)
-                h_CD, targets_C1 = h_ND[rows].to(number), targets_N[rows, None]
+            parts = max(1, -(-len(h_ND) // max(1, chunk)))
+            for part, (h_CD, targets_C) in enumerate(
+                zip(h_ND.to(number).tensor_split(parts), targets_N.tensor_split(parts), strict=True)
+            ):
                 logits_CV = F.linear(h_CD, matrix_VD, None if bias_V is None else bias_V.to(number))
                 loss, error_CV = _loss_and_error(
-                    logits_CV, targets_C1, z_loss, label_smoothing, wide, any_grad=training
+                    logits_CV, targets_C[:, None], z_loss, label_smoothing, wide, any_grad=training
                 )
                 total += loss
                 if error_CV is None:
@@ -111,12 +122,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     grad_bias += error_CV.sum(0).to(grad_bias.dtype)
                 error_CV = error_CV.to(number)
                 if grad_h is not None:
-                    grad_h[rows] = error_CV @ matrix_VD
+                    grad_h.tensor_split(parts)[part].copy_(error_CV @ matrix_VD)
                 if grad_weight is not None:
-                    if grad_weight.dtype == number:
-                        grad_weight.addmm_(error_CV.T, h_CD)
-                    else:
-                        grad_weight += error_CV.T @ h_CD
+                    product_VD = error_CV.T @ h_CD
+                    grad_weight.copy_(product_VD) if part == 0 else grad_weight.add_(product_VD)
         ctx.save_for_backward(grad_h, grad_weight, grad_bias)
         return total
 

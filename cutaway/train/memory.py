@@ -13,11 +13,11 @@ from torch import nn
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ResourceError
 from cutaway.data.batch import Rows
+from cutaway.loss.language_modelling import chunk_positions
 from cutaway.train.gradients import autocast
 from cutaway.train.objectives import Objective
 from cutaway.train.recompute import recomputed_blocks
 
-_HEAD_BYTES = 3 * 4 * 2**22  # logits of one chunk in the loss, and what they are turned into
 _SLACK = 1.3  # what backward passes hold for a moment, and the allocator (measured: 1.25 to 1.35 over what is counted)
 
 
@@ -51,7 +51,9 @@ def training_memory(
 ) -> Memory:
     """All of it, for micro-batches of up to `capacity` tokens; `batch` is one of them, for a look."""
     static = static_memory(model)
-    head = _HEAD_BYTES + model.embedding.weight.nbytes
+    weight = model.embedding.weight
+    logits = chunk_positions(capacity, *weight.shape) * weight.shape[0]
+    head = 3 * 4 * logits + weight.nbytes  # logits of one chunk in the loss, and what they are turned into
     row = batch.rows(0, 1)
     kept = activation_bytes(model, objective, row, precision)
     if checkpointing:  # the inputs of the blocks, and one block at a time

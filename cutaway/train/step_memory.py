@@ -13,10 +13,10 @@ memory of one device, with N devices that share the model (FSDP, Rajbhandari et 
 from dataclasses import dataclass, fields
 from typing import Any
 
+from cutaway.loss.language_modelling import chunk_positions
 from cutaway.train.footprint import Kept
 
 SLACK = 1.1  # for the allocator; the parts themselves came within 15 % of what is alive at a step's peak (measured)
-_CHUNK_LOGITS, _LEAST_ROWS = 2**22, 64  # of `loss.linear_cross_entropy`: logits held at a time, rows at the least
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def step_memory(
     if devices > 1:
         blocks = sorted(sum(weight.nbytes for weight in block.parameters()) for block in model.blocks)
         copies += blocks[-1] + sum(blocks[-2:]) + weights - sum(blocks)
-    V, head = model.embedding.weight.shape[0], model.embedding.weight
-    chunk = min(max(_CHUNK_LOGITS // V, _LEAST_ROWS), rows * length)
+    head = model.embedding.weight
+    V, D = head.shape
+    chunk = chunk_positions(rows * length, V, D)
     return StepMemory(
         weights // devices,
         trained // devices,
