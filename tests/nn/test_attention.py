@@ -40,6 +40,14 @@ def test_backends_equal_the_equation(B, G, group, T, before, kind):
         torch.testing.assert_close(backend(q, k, v, mask, 0.4), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["reference", "tiled"])
+def test_float64_stays_float64(backend):
+    """Finite differences and Jacobians of float64 models need it."""
+    q, k, v = tensors(1, 2, 1, 5, 5, 6, torch.float64)
+    wanted = scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.4, enable_gqa=True)
+    torch.testing.assert_close(BACKENDS[backend](q, k, v, None, 0.4), wanted, atol=1e-14, rtol=1e-14)
+
+
 @pytest.mark.parametrize("backend", [*BACKENDS, "tiles of 5"])
 @pytest.mark.parametrize("bias_shape", [(1, 4, 9, 13), (2, 1, 1, 13), (2, 4, 9, 13), (9, 13)])
 @pytest.mark.parametrize("masked", [True, False])
