@@ -14,13 +14,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cutaway.core.config import Config
 from cutaway.models.decoder import Decoder
 from cutaway.nn.activation import ACTIVATIONS
 from cutaway.nn.adaptive_softmax import AdaptiveSoftmax, AdaptiveSoftmaxConfig
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
-from cutaway.nn.experts import ExpertLayer
+from cutaway.nn.experts import ExpertLayer, RoutingConfig
 from cutaway.nn.latent_attention import LatentAttention
 from cutaway.nn.norm import RMSNorm
 from cutaway.nn.positions import RelativeBias, alibi_bias, alibi_slopes, sinusoidal
@@ -29,7 +28,7 @@ from cutaway.nn.rope import RopeScaling, apply_rope, rope_frequencies, rope_tabl
 MODEL_TYPES = ("composed",)
 
 
-class ComposedConfig(Config):
+class ComposedConfig(RoutingConfig):
     """The choices. The defaults are those of a small Llama."""
 
     model_type: Literal["composed"] = "composed"
@@ -280,7 +279,7 @@ class Experts(ExpertLayer):
     """Routed feed-forward networks, their weights summing to one, and the shared one."""
 
     def __init__(self, config: ComposedConfig):
-        super().__init__()
+        super().__init__(config, config.num_experts)
         self.k = config.num_experts_per_tok
         self.gate = nn.Linear(config.width, config.num_experts, bias=False)
         self.experts = nn.ModuleList(dense(config) for _ in range(config.num_experts))

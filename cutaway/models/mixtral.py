@@ -12,13 +12,13 @@ from torch.nn import functional
 from cutaway.models.llama import Attention, Llama
 from cutaway.models.llama_config import LlamaConfig, shape_from_hf, shape_to_hf
 from cutaway.nn.cache import KVCache
-from cutaway.nn.experts import ExpertLayer
+from cutaway.nn.experts import ExpertLayer, RoutingConfig
 from cutaway.nn.norm import RMSNorm
 
 MODEL_TYPES = ("mixtral",)
 
 
-class MixtralConfig(LlamaConfig):
+class MixtralConfig(LlamaConfig, RoutingConfig):
     """The shape of a model; field names are those of `config.json`."""
 
     model_type: Literal["mixtral"] = "mixtral"  # type: ignore[assignment]
@@ -52,7 +52,7 @@ class Experts(ExpertLayer):
     """The router and its experts."""
 
     def __init__(self, config: MixtralConfig):
-        super().__init__()
+        super().__init__(config, config.num_local_experts)
         self.k = config.num_experts_per_tok
         self.gate = nn.Linear(config.hidden_size, config.num_local_experts, bias=False)
         self.experts = nn.ModuleList(Expert(config) for _ in range(config.num_local_experts))
@@ -87,7 +87,8 @@ class Mixtral(Llama):
 
 def config_from_hf(values: dict[str, Any]) -> MixtralConfig:
     """Read the `config.json` of a Hugging Face folder."""
-    known = {name: values[name] for name in ("num_local_experts", "num_experts_per_tok") if name in values}
+    own = MixtralConfig.model_fields.keys() - LlamaConfig.model_fields.keys()
+    known = {name: values[name] for name in own if name in values}
     return MixtralConfig.model_validate({**shape_from_hf(values), **known})
 
 

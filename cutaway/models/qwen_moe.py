@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from cutaway.models.llama import Block, Llama
 from cutaway.models.llama_config import LlamaConfig, shape_from_hf, shape_to_hf
-from cutaway.nn.experts import ExpertLayer
+from cutaway.nn.experts import ExpertLayer, RoutingConfig
 from cutaway.nn.feedforward import SwiGLU
 
 MODEL_TYPES = ("qwen2_moe", "qwen3_moe")
 
 
-class QwenMoeConfig(LlamaConfig):
+class QwenMoeConfig(LlamaConfig, RoutingConfig):
     """The shape of a model; field names are those of `config.json`."""
 
     model_type: Literal["qwen2_moe", "qwen3_moe"] = "qwen3_moe"  # type: ignore[assignment]
@@ -48,7 +48,7 @@ class Experts(ExpertLayer):
     """The router, its experts, and the shared one."""
 
     def __init__(self, config: QwenMoeConfig):
-        super().__init__()
+        super().__init__(config, config.num_experts)
         D, shared = config.hidden_size, config.shared_expert_intermediate_size
         self.k, self.normalise = config.num_experts_per_tok, config.norm_topk_prob
         self.gate = nn.Linear(D, config.num_experts, bias=False)

@@ -28,6 +28,7 @@ from cutaway.core.files import recover_folder
 from cutaway.core.progress import Progress
 from cutaway.data.batch import Rows
 from cutaway.data.stream import Stream
+from cutaway.nn.experts import forget_load, move_biases
 from cutaway.optim.adamw import OptimConfig, make_adamw
 from cutaway.optim.schedule import lr_factor
 from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_checkpoint, save_weights
@@ -138,6 +139,7 @@ def train(
         StopSignals() as stop,
     ):
         model.train()
+        forget_load(model)
         while standing.step < steps and not _stale(standing, loop):
             started = time.perf_counter()
             lr = optim.lr * lr_factor(optim.schedule, standing.step, steps)
@@ -150,6 +152,7 @@ def train(
             norm = clip(model, optim.clip, standing.step + 1)
             optimizer.step()
             optimizer.zero_grad()
+            move_biases(model)
             standing.step += 1
             standing.tokens += result.tokens
             speed.add(result.tokens, time.perf_counter() - started)

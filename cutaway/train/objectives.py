@@ -86,10 +86,13 @@ def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig
         for h_CD, targets_C in zip(h_ND.split(_CHUNK), targets_N.split(_CHUNK), strict=True):
             loss = loss + checkpoint(partial(_head_loss, model, options), h_CD, targets_C, use_reentrant=False)
     metrics: Metrics = {"supervised": targets_N.numel() / supervised.numel()}
-    if config.balance and (routings := [layer.routing for layer in expert_layers(model).values() if layer.routing]):
+    routings = [layer.routing for layer in expert_layers(model).values() if layer.routing]
+    if config.balance and routings:
         balance = torch.stack([balance_loss(routing) for routing in routings]).mean()
         loss = loss + config.balance * targets_N.numel() * balance
         metrics["balance"] = balance.detach()
+    if kept := [routing.kept_NK.float().mean() for routing in routings if routing.kept_NK is not None]:
+        metrics["dropped"] = 1 - torch.stack(kept).mean()
     return loss, targets_N.numel(), metrics
 
 
