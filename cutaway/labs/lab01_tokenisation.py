@@ -83,9 +83,11 @@ def draw(numbers: Mapping) -> "Figure":
             length.plot(vocab, numbers[f"{kind}_{language}_bytes_per_token"], line, marker="o", label=label)
             unknown.plot(vocab, numbers[f"{kind}_{language}_unknown_rate"], line, marker="o", label=label)
     length.set(xlabel="vocabulary", ylabel="bytes per token", title="held-out text")
-    length.legend(fontsize=7)
+    figure.legend(*length.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
     unknown.set(xlabel="vocabulary", ylabel="share of unknown tokens", title="held-out text")
     cost.loglog(numbers["heads"], numbers["head_ms"], marker="o")
+    cost.set_xticks(numbers["heads"], [f"{head:,}" for head in numbers["heads"]], minor=False)
+    cost.set_xticks([], minor=True)
     cost.set(xlabel="vocabulary", ylabel="ms for logits and softmax", title=f"{POSITIONS} positions, width {WIDTH}")
     return figure
 
