@@ -16,7 +16,9 @@ def main(
     file: Annotated[Path | None, typer.Argument(help="One source per line; may be gzipped.")] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="rows=32 beam.width=1 …")] = None,
     text: Annotated[str | None, typer.Option(help="A single source instead of a file.")] = None,
-    reference: Annotated[Path | None, typer.Option(help="One reference per line: BLEU and chrF are reported.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="One reference per line: BLEU, chrF and ROUGE are reported.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the targets go; by default they are printed.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

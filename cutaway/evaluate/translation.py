@@ -1,4 +1,4 @@
-"""Targets for many sources, and how near they are to references (sacreBLEU: Post 2018)."""
+"""Targets for many sources, and how near they are to references (sacreBLEU: Post 2018; ROUGE: Lin 2004)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import Progress
 from cutaway.decode.beam import Beam
+from cutaway.evaluate.rouge import rouge
 from cutaway.infer.translate import translate
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.load import Loaded
@@ -52,12 +53,13 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
 
 
 def score(targets: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """BLEU and chrF of a whole set, and the signature that says how they were computed."""
+    """BLEU, chrF and ROUGE of a whole set, 0 to 100, and the signature that says how BLEU was computed."""
     from sacrebleu.metrics import BLEU, CHRF
 
     bleu, chrf = BLEU(), CHRF()
     return {
         "bleu": round(bleu.corpus_score(list(targets), [list(references)]).score, 2),
         "chrf": round(chrf.corpus_score(list(targets), [list(references)]).score, 2),
+        **{kind: round(value, 2) for kind, value in rouge(targets, references).items()},
         "signature": str(bleu.get_signature()),
     }
