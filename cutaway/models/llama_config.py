@@ -27,7 +27,6 @@ class LlamaConfig(Config):
     attention_bias: bool = Field(False, description="bias of q, k and v")
     attention_output_bias: bool = Field(False, description="bias of o")
     mlp_bias: bool = False
-    qk_norm: bool = Field(False, description="RMSNorm on every query and key head (Qwen3)")
     sliding_window: int | None = Field(None, gt=0, description="positions a query sees; None: all before it")
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
@@ -55,6 +54,11 @@ class LlamaConfig(Config):
         if self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} must be even for rotary positions")
         return self
+
+    @property
+    def qk_norm(self) -> bool:
+        """Whether there is an RMSNorm on every query and key head; config.json does not say, the family does."""
+        return self.model_type in ("qwen3", "qwen3_moe")
 
     @property
     def width(self) -> int:
@@ -86,12 +90,7 @@ ARCHITECTURES = {
     "qwen2_moe": "Qwen2Moe",
     "qwen3_moe": "Qwen3Moe",
 }
-_OURS = {
-    "attention",
-    "rope_scaling",
-    "attention_output_bias",
-    "qk_norm",
-}  # not in config.json, or spelt otherwise there
+_OURS = {"attention", "rope_scaling", "attention_output_bias"}  # not in config.json, or spelt otherwise there
 
 
 def config_from_hf(values: dict[str, Any]) -> LlamaConfig:
@@ -140,7 +139,6 @@ def shape_from_hf(values: dict[str, Any]) -> dict[str, Any]:
         "attention_bias": bias,
         "attention_output_bias": bias and not of_qkv_only,
         "mlp_bias": bool(values.get("mlp_bias", False)),
-        "qk_norm": kind in ("qwen3", "qwen3_moe"),
         "sliding_window": values.get("sliding_window") or None if windowed else None,
         "tie_word_embeddings": values.get("tie_word_embeddings", False),
         "initializer_range": values.get("initializer_range", 0.02),

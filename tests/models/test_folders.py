@@ -36,6 +36,17 @@ def test_round_trip_in_every_precision(model, folder):
         assert {parameter.dtype for parameter in read(folder, dtype).parameters()} == {dtype}
 
 
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen2_moe", "qwen3_moe"])
+def test_a_fresh_model_of_any_type_comes_back(kind, tmp_path):
+    """What a type implies (norms of queries and keys, biases) holds when a model is made as when it is read."""
+    small = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    fresh = make_model({"model_type": kind, **small, "num_attention_heads": 4, "num_key_value_heads": 2}).eval()
+    save_model(fresh, None, tmp_path / "model")
+    again, ids = read(tmp_path / "model"), torch.arange(9)[None]
+    assert again.config == fresh.config
+    torch.testing.assert_close(again(ids), fresh(ids))
+
+
 def test_shards_with_an_index(model, folder):
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()

@@ -31,7 +31,6 @@ FAMILIES = {
         "num_experts": 4,
         "num_experts_per_tok": 2,
         "head_dim": 8,
-        "qk_norm": True,
     },
     "composed": {**SMALL, "intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 1},
 }

@@ -90,7 +90,7 @@ def test_two_processes_equal_one(text, tmp_path):
 
 LLAMA = "model.hidden_size=16 model.intermediate_size=32 model.num_hidden_layers=2 model.num_attention_heads=4"
 SHAPES = {
-    "qwen3": f"{LLAMA} model.model_type=qwen3 model.qk_norm=true model.head_dim=8 model.num_key_value_heads=2",
+    "qwen3": f"{LLAMA} model.model_type=qwen3 model.head_dim=8 model.num_key_value_heads=2",
     "gpt2": "model.model_type=gpt2 model.n_embd=16 model.n_layer=2 model.n_head=4",
     "alibi": f"{LLAMA} model.model_type=composed model.positions=alibi model.activation=gelu model.num_key_value_heads=2",
     "relative": f"{LLAMA} model.model_type=composed model.positions=relative model.num_key_value_heads=4",
