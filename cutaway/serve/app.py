@@ -23,6 +23,7 @@ from cutaway.serve.guard import Guard, Traffic
 from cutaway.serve.page import Page
 from cutaway.serve.routes import health_routes, inspection_routes, model_routes
 from cutaway.serve.service import Service
+from cutaway.serve.views import view_routes
 
 
 def create_app(
@@ -56,6 +57,7 @@ def create_app(
         completion_routes(service),
         model_routes(service),
         inspection_routes(service),
+        view_routes(service),
         gallery_routes(config.labs),
         health_routes(service, traffic),
     ):

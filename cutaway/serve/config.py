@@ -22,4 +22,5 @@ class ServeConfig(Config):
     max_body: int = Field(8 * 2**20, ge=1024, description="bytes of a request")
     max_n: int = Field(16, ge=1, description="replies per request")
     max_inputs: int = Field(256, ge=1, description="texts per request for embeddings")
+    max_view_tokens: int = Field(64, ge=1, description="tokens of a text that the whole model is looked at on")
     ping: float = Field(15, gt=0, description="seconds between signs of life on a quiet stream")

@@ -204,3 +204,11 @@ class InspectRequest(Body):
     prompt_length: int = 0
     sampling: Sampling = Sampling()
     alternatives: int = Field(10, ge=1, le=100)
+
+
+class ViewRequest(Body):
+    """The body of `POST /v1/inspect/views`."""
+
+    model: str | None = None
+    what: str
+    text: str
