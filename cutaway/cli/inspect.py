@@ -1,8 +1,8 @@
 """cutaway inspect MODEL TEXT [--position N] [--json] [--plot FILE] [temperature=0.7 …]
-cutaway inspect MODEL TEXT --what activations|gradients|jacobian|pca|spectrum|units|experts|neighbours [--json] [--out DIR]
+cutaway inspect MODEL [TEXT | --image FILE | --audio FILE] --what activations|attention|gradients|jacobian|pca|spectrum|units|…
 
 Open one token of a text: its probability, the alternatives before and after each filter, attention, logit lens. Or look at the
-whole model on the text, in one of eight ways.
+whole model on a text, an image or a sound, in one of nine ways.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ PANEL = "Examine"
 
 def main(
     model: Annotated[str, typer.Argument(help="A folder, a .gguf file or the name of a packaged model.")],
-    text: Annotated[str, typer.Argument(help="Special tokens written in it are read as such.")],
+    text: Annotated[str, typer.Argument(help="Special tokens written in it are read as such.")] = "",
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Sampling settings, for example top_p=0.9.")
     ] = None,
@@ -27,17 +27,23 @@ def main(
     what: Annotated[
         str | None,
         typer.Option(
-            help="Instead of one token, the model: activations, gradients, jacobian, pca, spectrum, units, experts or neighbours."
+            help="The model instead: activations, attention, gradients, jacobian, pca, spectrum, units, experts, neighbours."
         ),
     ] = None,
+    image: Annotated[Path | None, typer.Option(help="With --what: an image instead of a text.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="With --what: a sound instead of a text.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --what: write numbers and pictures into this folder.")] = None,
 ) -> None:
-    """Open one token of a text: alternatives, filters, attention, layers; or the model in one of eight ways."""
+    """Open one token of a text: alternatives, filters, attention, layers; or the model in one of nine ways."""
     if what is not None:
         _refuse_together("--what", {"--position": position, "--plot": plot, "KEY=VALUE": settings or None})
-        _show(model, text, what, json, out)
+        if image is not None:
+            _refuse_together("--image", {"TEXT": text or None, "--audio": audio})
+        if audio is not None:
+            _refuse_together("--audio", {"TEXT": text or None})
+        _show(model, text, {"image": image, "audio": audio}, what, json, out)
     else:
-        _refuse_together("one token: it needs --what", {"--out": out})
+        _refuse_together("one token: it needs --what", {"--out": out, "--image": image, "--audio": audio})
         _open_token(model, text, settings or [], position, json, plot)
 
 
@@ -90,19 +96,21 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _show(model: str, text: str, what: str, json: bool, out: Path | None) -> None:
+def _show(model: str, text: str, files: dict[str, Path | None], what: str, json: bool, out: Path | None) -> None:
     from json import dumps
 
     from cutaway.core.errors import ConfigError, near_matches
     from cutaway.core.files import new_file, write_text
+    from cutaway.lens.inputs import open_model, read_file, read_text
     from cutaway.lens.views import VIEWS
-    from cutaway.models.load import load
 
     if what not in VIEWS:
         raise ConfigError("no such view", field="--what", value=what, hint=near_matches(what, VIEWS))
-    loaded = load(model, dtype="float32")
-    view = VIEWS[what](loaded, loaded.tokenizer.encode(text, special=True))
-    report = dumps({"model": loaded.name, "text": text, "what": what, **view.data}, ensure_ascii=False)
+    loaded, given = open_model(model), {kind: file for kind, file in files.items() if file is not None}
+    x = next((read_file(loaded, kind, file) for kind, file in given.items()), None)
+    view = VIEWS[what](loaded, read_text(loaded, text) if x is None else x)
+    shown = {kind: str(file) for kind, file in given.items()} or {"text": text}
+    report = dumps({"model": loaded.name, **shown, "what": what, **view.data}, ensure_ascii=False)
     if out is not None:
         write_text(out / f"{what}.json", report)
         figure = view.draw()

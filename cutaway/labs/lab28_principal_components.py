@@ -18,7 +18,7 @@ from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Number, Numbers,
 from cutaway.labs.fit import one_thread
 from cutaway.labs.guide_text import guide
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import layer_names, read_text
+from cutaway.lens.layers import layer_names, read_input
 from cutaway.lens.pca import anisotropy, pca
 from cutaway.models.load import load
 from cutaway.models.packaged import CHAT_MODEL
@@ -119,7 +119,7 @@ def hidden_states(spec: str) -> dict[str, Number]:
     ids = loaded.tokenizer.encode(own_data("harbour.txt").read_text())[:TOKENS]
     names = layer_names(loaded.model)
     with capture(loaded.model, names) as calls:
-        read_text(loaded.model, torch.tensor([ids], device=loaded.model.embedding.weight.device))
+        read_input(loaded.model, torch.tensor([ids], device=loaded.model.embedding.weight.device))
     states = [calls[name].output[0].float().cpu() for name in names]
     return {
         "first_component": [float(pca(x_TD, 1).explained[0]) for x_TD in states],

@@ -1,4 +1,4 @@
-"""What passes through a model on a text, in four numbers per block and kind of module."""
+"""What passes through a model on an input, in four numbers per block and kind of module."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import down_projections, layer_names, read_text
+from cutaway.lens.layers import down_projections, layer_names, layer_output, read_input
 from cutaway.nn.attention import Attend
 
 
@@ -36,20 +36,20 @@ class Activations:
 
 
 @torch.inference_mode()
-def activations(model: Any, ids_BT: Tensor) -> list[Activations]:
-    """One pass over a text with hooks, which are gone afterwards."""
-    blocks = layer_names(model)
+def activations(model: Any, x: Tensor) -> list[Activations]:
+    """One pass over ids or a medium (`lens.layers`) with hooks, which are gone afterwards."""
+    blocks = layer_names(model, x)
     watched = {name: _watched(model.get_submodule(name)) for name in blocks}
     names = [f"{block}.{inner}".rstrip(".") for block in blocks for inner in watched[block]]
     with capture(model, names) as calls:
-        read_text(model, ids_BT)
+        read_input(model, x)
     found = []
     for layer, block in enumerate(blocks, 1):
         by_kind: dict[str, list[Tensor]] = defaultdict(list)
         for inner, kind in watched[block].items():
             call = calls.get(f"{block}.{inner}".rstrip("."))  # an expert that got no token was not called
             if call is not None:
-                by_kind[kind].append(call.output)
+                by_kind[kind].append(layer_output(call))
                 if inner in down_projections(model.get_submodule(block)):
                     by_kind["units"].append(call.inputs[0])
         found += [Activations(layer, block, kind, **_numbers(outputs)) for kind, outputs in by_kind.items()]

@@ -10,17 +10,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cutaway.core.errors import ConfigError
 from cutaway.lens.hooks import Call, capture, module_names
+from cutaway.lens.layers import read_input
 from cutaway.nn.attention import Attend
 
 
-@torch.inference_mode()
-def attention_maps(model: Any, ids_BT: Tensor) -> Tensor:
+def attention_maps(model: Any, x: Tensor) -> Tensor:
     """The weights of every head, L × B × H × T × S, float32."""
+    return torch.stack(list(named_maps(model, x).values()))
+
+
+@torch.inference_mode()
+def named_maps(model: Any, x: Tensor) -> dict[str, Tensor]:
+    """The weights of every head of each attention that ids or a medium (`lens.layers`) go through, B × H × T × S, by its name.
+
+    Raises:
+        ConfigError: the model has no attention.
+    """
     names = module_names(model, Attend)
+    if not names:
+        raise ConfigError(f"a model of the family {model.config.model_type} has no attention", field="model")
     with capture(model, names) as calls:
-        model(ids_BT)
-    return torch.stack([model.get_submodule(name).weights(*_scored(calls[name])) for name in names])
+        read_input(model, x)
+    return {name: model.get_submodule(name).weights(*_scored(calls[name])) for name in names if name in calls}
 
 
 def last_row(attend: Attend, call: Call) -> Tensor:

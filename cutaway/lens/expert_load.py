@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core.errors import ConfigError
-from cutaway.lens.layers import read_text
+from cutaway.lens.layers import read_input
 from cutaway.nn.experts import expert_layers, load
 
 
@@ -22,5 +22,5 @@ def expert_load(model: Any, ids_BT: Tensor) -> dict[str, Tensor]:
         raise ConfigError(
             f"a {model.config.model_type} model without experts", field="model", hint="mixtral or qwen3_moe"
         )
-    read_text(model, ids_BT)
+    read_input(model, ids_BT)
     return {name: load(layer.routing) for name, layer in layers.items() if layer.routing is not None}

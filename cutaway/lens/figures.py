@@ -27,6 +27,23 @@ def draw_activations(found: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
+def draw_attention(found: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Every head's map in one picture: a row for each module, a column for each head, each over its largest weight."""
+    maps = [np.array(row["weights"]) for row in found]
+    H, T, S = (max(sizes) for sizes in zip(*(heads.shape for heads in maps), strict=True))
+    canvas = np.full((len(maps) * (T + 1), H * (S + 1)), np.nan)
+    for row, heads in enumerate(maps):
+        for column, weights in enumerate(heads):
+            t, s = row * (T + 1), column * (S + 1)
+            canvas[t : t + weights.shape[0], s : s + weights.shape[1]] = weights / weights.max()
+    figure, (panel,) = _panels(1)
+    panel.imshow(canvas, aspect="auto", interpolation="nearest")
+    panel.set(xlabel="head", ylabel="layer of attention")
+    panel.set_xticks(np.arange(H) * (S + 1) + S / 2, [str(head) for head in range(H)])
+    panel.set_yticks(np.arange(len(maps)) * (T + 1) + T / 2, [str(layer + 1) for layer in range(len(maps))])
+    return figure
+
+
 def draw_gradients(data: Mapping[str, Any]) -> "Figure":
     """The norm by each block's output, by layer and position; beside it that by the block's weights."""
     figure, (left, right) = _panels(2, widths=(3, 1))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import layer_names, text_loss
+from cutaway.lens.layers import layer_names, layer_output, text_loss
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GradientNorms:
 
 def gradient_norms(model: Any, ids_1T: Tensor) -> GradientNorms:
     """One pass over a text and back; the model's own `.grad` stay as they are."""
-    names = layer_names(model)
+    names = layer_names(model, ids_1T)
     blocks = [list(model.get_submodule(name).parameters()) for name in names]
     frozen = [weight for weight in model.parameters() if not weight.requires_grad]
     for weight in frozen:
@@ -42,14 +42,14 @@ def gradient_norms(model: Any, ids_1T: Tensor) -> GradientNorms:
     try:
         with capture(model, names) as calls, torch.enable_grad():
             loss = text_loss(model, ids_1T)
-        streams = [calls[name].output for name in names]
+        streams = [layer_output(calls[name]) for name in names]
         embedding = model.embedding.weight
         wanted = [*streams, embedding, *(weight for block in blocks for weight in block)]
         grads = list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-    stream_LT = torch.stack([grad[0].norm(dim=-1) for grad in grads[: len(names)]])
+    stream_LT = torch.stack([grad.flatten(0, -2).norm(dim=-1) for grad in grads[: len(names)]])
     of_weights = iter(grads[len(names) + 1 :])
     return GradientNorms(
         float(loss.detach()),

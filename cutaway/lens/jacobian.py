@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import read_text
+from cutaway.lens.layers import read_input
 
 Function = Callable[[Tensor], Tensor]
 
@@ -38,19 +38,19 @@ class Cut:
     x: Tensor
 
 
-def cut_out(model: Any, ids_1T: Tensor, name: str, dtype: torch.dtype = torch.float64) -> Cut:
-    """The block of that name, on a text, computing in `dtype`; the model itself is left as it is.
+def cut_out(model: Any, x: Tensor, name: str, dtype: torch.dtype = torch.float64) -> Cut:
+    """The block of that name, on ids or a medium (`lens.layers`), computing in `dtype`; the model itself is left as it is.
 
     Raises:
         ConfigError: the model has no module of that name.
     """
-    return next(cuts(model, ids_1T, [name], dtype))
+    return next(cuts(model, x, [name], dtype))
 
 
-def cuts(model: Any, ids_1T: Tensor, names: Sequence[str], dtype: torch.dtype = torch.float64) -> Iterator[Cut]:
+def cuts(model: Any, x: Tensor, names: Sequence[str], dtype: torch.dtype = torch.float64) -> Iterator[Cut]:
     """Several blocks from one pass, in the order of their names; each is copied when it is asked for."""
     with capture(model, names) as calls, torch.no_grad():
-        read_text(model, ids_1T)
+        read_input(model, x)
     for name in names:
         x, *rest = (_converted(value, dtype) for value in calls[name].inputs)
         block = copy.deepcopy(model.get_submodule(name)).to(dtype).eval().requires_grad_(False)

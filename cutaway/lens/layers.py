@@ -1,16 +1,24 @@
-"""A text through a model, whatever its family, and the names of the layers it goes through."""
+"""A text, an image or a sound through a model, whatever its family, and the names of the layers it goes through.
 
+What a model is given is one tensor x: ids are a text (B × T); floating-point numbers are a medium: pixels (B × C × H × W), a
+log-mel spectrogram (B × F × T) or a vector (B × N), as `lens.inputs` prepares them.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from cutaway.core.errors import ConfigError, ContextLengthError, RequestError
-from cutaway.lens.hooks import name_of
-from cutaway.models.bert import Bert
-from cutaway.models.bert_heads import WithHead
+from cutaway.lens.hooks import Call, name_of
+from cutaway.models.clip import CLIP
 from cutaway.models.decoder import Decoder
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.text_vae import TextVAE
+from cutaway.models.vae import VAE
+from cutaway.models.vit import ViT
 from cutaway.nn.attention import Attend
 
 _DOWN = (
@@ -24,34 +32,56 @@ _DOWN = (
 )  # what families call a feed-forward's last layer
 
 
-def read_text(model: Any, ids_BT: Tensor) -> Tensor:
-    """One pass over a text: the final hidden states, B × T × D.
+def inputs_of(model: Any) -> tuple[str, ...]:
+    """What a model reads: text, image, audio."""
+    if isinstance(model, CLIP):
+        return "text", "image"
+    if isinstance(model, ViT | VAE):
+        return ("image",)
+    return (model.SOURCE,) if isinstance(model, EncoderDecoder) else ("text",)
 
-    An encoder-decoder reads the text as its source, and writes it as its target.
+
+def is_medium(x: Tensor) -> bool:
+    """Whether x is an image or a sound, and not the ids of a text."""
+    return x.is_floating_point()
+
+
+def read_input(model: Any, x: Tensor) -> Tensor:
+    """One pass over a text or a medium: the final hidden states, B × T × D.
+
+    An encoder-decoder reads a text as its source, and writes it as its target; a medium goes through its encoder alone, as it
+    goes through one tower of two. An auto-encoder decodes the mean of its latent variables; from a vector it gives B × N.
 
     Raises:
-        ConfigError: the model reads something else than text, or has no layers.
+        ConfigError: the model does not read such an input.
     """
-    _check_model(model)
-    _check_text(model, ids_BT)
+    _check_input(model, x)
+    if isinstance(model, CLIP):
+        return _tower(model, x)(x)
+    if isinstance(model, VAE):
+        return model.decode(model.encode(x)[0])
+    if isinstance(model, TextVAE):  # it names no start token
+        return model.decode(model.encode(x)[0], _shifted(x, model.config.unk_token_id))[0]
     if isinstance(model, EncoderDecoder):
-        return model(_shifted(model, ids_BT), model.encode(ids_BT))
-    return model(ids_BT)
+        memory = model.encode(x)
+        return memory if is_medium(x) else model(_shifted(x, model.config.decoder_start_token_id), memory)
+    return model(x)
 
 
 def text_loss(model: Any, ids_BT: Tensor) -> Tensor:
     """How badly a model predicts a text, in nats per token.
 
     A decoder predicts each token from those before it, an encoder with a head for words each token at its own place, and an
-    encoder-decoder the text that it has read.
+    encoder-decoder or an auto-encoder the text that it has read.
 
     Raises:
-        ConfigError: a model without a head for words. RequestError: a decoder's text of one token, which nothing precedes.
+        ConfigError: a model without a head for words, or a medium. RequestError: a decoder's text of one token, which nothing
+            precedes.
     """
-    h_BTD = read_text(model, ids_BT)
-    if not hasattr(model, "logits"):
+    h_BTD = read_input(model, ids_BT)
+    if is_medium(ids_BT) or isinstance(model, CLIP) or not hasattr(model, "logits"):
         raise ConfigError(
-            "has no head that says words, so there is no loss",
+            "has no head that says words of this input, so there is no loss",
             field="model",
             hint="a decoder, or bert with head masked",
         )
@@ -63,15 +93,45 @@ def text_loss(model: Any, ids_BT: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten())
 
 
-def layer_names(model: Any) -> list[str]:
-    """The names of all blocks, first to last; an encoder's before its decoder's.
+def layer_names(model: Any, x: Tensor | None = None) -> list[str]:
+    """The names of all layers that an input goes through, first to last; an encoder's before its decoder's.
+
+    Args:
+        x: the input; by default a text.
+    """
+    layers: Iterable[nn.Module]
+    if isinstance(model, CLIP):
+        layers = _tower(model, x).encoder.layers
+    elif isinstance(model, VAE):
+        layers = (module for module in model.modules() if isinstance(module, nn.Linear))
+    elif isinstance(model, TextVAE):
+        layers = model.encoder, model.decoder
+    elif isinstance(model, EncoderDecoder):
+        layers = [*model.encoder_blocks, *(() if x is not None and is_medium(x) else model.blocks)]
+    else:
+        layers = model.blocks
+    return [name_of(model, layer) for layer in layers]
+
+
+def block_names(model: Any, x: Tensor | None = None) -> list[str]:
+    """`layer_names` of a model whose layers are transformer blocks.
 
     Raises:
-        ConfigError: the model has no transformer blocks, or reads images or sound.
+        ConfigError: they are not.
     """
-    _check_model(model)
-    blocks = [*getattr(model, "encoder_blocks", ()), *model.blocks]
-    return [name_of(model, block) for block in blocks]
+    names = layer_names(model, x)
+    if not any(isinstance(module, Attend) for name in names for module in model.get_submodule(name).modules()):
+        raise ConfigError(f"a model of the family {model.config.model_type} has no transformer blocks", field="model")
+    return names
+
+
+def layer_output(call: Call) -> Tensor:
+    """What a layer put out: the tensor itself, in its graph, positions × D or B × positions × D.
+
+    A recurrent layer returns its last state beside it, and rows of different lengths without their padding.
+    """
+    first = call.output[0] if type(call.output) is tuple else call.output
+    return first.data if isinstance(first, PackedSequence) else first
 
 
 def down_projections(block: nn.Module) -> dict[str, nn.Linear]:
@@ -86,8 +146,21 @@ def down_projections(block: nn.Module) -> dict[str, nn.Linear]:
     }
 
 
+def _check_input(model: Any, x: Tensor) -> None:
+    """Refuse what `read_input` cannot run, by name."""
+    kinds = inputs_of(model)
+    if kinds == ("text",) if is_medium(x) else "text" not in kinds:
+        given = "an image or a sound" if is_medium(x) else "a text"
+        raise ConfigError(
+            f"a model of the family {model.config.model_type} reads {' or '.join(kinds)}, not {given}",
+            field="model",
+            hint=" or ".join("a text" if kind == "text" else f"--{kind} FILE" for kind in kinds),
+        )
+    if not is_medium(x):
+        _check_text(model, x)
+
+
 def _check_text(model: Any, ids_BT: Tensor) -> None:
-    """Refuse a text that `read_text` cannot run, by name."""
     T, V = ids_BT.shape[1], model.embedding.num_embeddings
     if T == 0:
         raise RequestError("holds no token", field="text")
@@ -97,19 +170,9 @@ def _check_text(model: Any, ids_BT: Tensor) -> None:
         raise RequestError(f"holds a token id outside 0 to {V - 1}", field="ids")
 
 
-def _check_model(model: Any) -> None:
-    """Refuse a model that has no transformer blocks, or reads images or sound."""
-    reads = isinstance(model, Decoder | Bert | WithHead)
-    if isinstance(model, EncoderDecoder):  # a family that encodes something else than text does it by itself
-        reads = type(model).encode is EncoderDecoder.encode
-    if not reads or not any(isinstance(module, Attend) for block in model.blocks for module in block.modules()):
-        raise ConfigError(
-            f"a model of the family {model.config.model_type} has no attention layers that read text",
-            field="model",
-            hint="a decoder, an encoder such as bert, or an encoder-decoder such as t5",
-        )
+def _tower(model: CLIP, x: Tensor | None) -> Any:
+    return model.vision_model if x is not None and is_medium(x) else model.text_model
 
 
-def _shifted(model: Any, ids_BT: Tensor) -> Tensor:
-    start = torch.full_like(ids_BT[:, :1], model.config.decoder_start_token_id)
-    return torch.cat((start, ids_BT[:, :-1]), dim=1)
+def _shifted(ids_BT: Tensor, start_id: int) -> Tensor:
+    return torch.cat((torch.full_like(ids_BT[:, :1], start_id), ids_BT[:, :-1]), dim=1)

@@ -45,13 +45,21 @@ def spectrum(name: str, weight: Tensor) -> Spectrum:
 
 
 def weight_spectra(model: nn.Module, under: str = "") -> list[Spectrum]:
-    """Of every matrix of the model's linear layers and embeddings; one that is shared counts once.
+    """Of every matrix of the model's linear, recurrent and convolutional layers and embeddings; one that is shared counts once.
+
+    A kernel is a row for each channel that it puts out.
 
     Args:
         under: only modules whose name begins so.
     """
     matrices: dict[int, tuple[str, Any]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding) and name.startswith(under):
-            matrices.setdefault(id(module.weight), (name, module.weight))
+        if not name.startswith(under):
+            continue
+        if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d):
+            matrices.setdefault(id(module.weight), (name, module.weight.flatten(1)))
+        elif isinstance(module, nn.RNNBase):
+            for part, weight in module.named_parameters():
+                if weight.dim() == 2:
+                    matrices.setdefault(id(weight), (f"{name}.{part}", weight))
     return [spectrum(name, weight) for name, weight in matrices.values()]

@@ -1,4 +1,4 @@
-"""Feed-forward units that a text never wakes.
+"""Feed-forward units that an input never wakes.
 
 Shapes: N tokens, F hidden units.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import down_projections, layer_names, read_text
+from cutaway.lens.layers import block_names, down_projections, read_input
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class Units:
 
 
 @torch.inference_mode()
-def unit_activity(model: Any, ids_BT: Tensor, threshold: float = 0.0) -> list[Units]:
-    """How often each hidden unit is active on a text.
+def unit_activity(model: Any, x: Tensor, threshold: float = 0.0) -> list[Units]:
+    """How often each hidden unit is active on ids or a medium (`lens.layers`).
 
     Args:
         threshold: a unit is active at a token where its magnitude is above so many root mean squares of all units there. 0 is
             right for ReLU; GELU and SiLU are never quite zero, and 0.01 tells those that hardly move.
     """
     found = []
-    blocks = layer_names(model)
+    blocks = block_names(model, x)
     inner = {block: down_projections(model.get_submodule(block)) for block in blocks}
     with capture(model, [f"{block}.{name}" for block in blocks for name in inner[block]]) as calls:
-        read_text(model, ids_BT)
+        read_input(model, x)
     for layer, block in enumerate(blocks, 1):
         for name, module in inner[block].items():
             call = calls.get(f"{block}.{name}")

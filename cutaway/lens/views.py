@@ -1,25 +1,29 @@
-"""Eight ways to look at a model on a text, each as a table, plain data and a picture.
+"""Nine ways to look at a model on an input, each as a table, plain data and a picture.
 
-view = VIEWS["activations"](loaded, ids)
+view = VIEWS["activations"](loaded, x)      x: ids of a text, 1 × T, or a medium (`lens.inputs.read_file`)
 view.columns, view.rows      what is printed
 view.data                    the same and more, as plain values (JSON)
 view.draw()                  a matplotlib figure
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
+from cutaway.core.errors import ConfigError, RequestError
 from cutaway.lens import figures
 from cutaway.lens.activations import activations
+from cutaway.lens.attention import named_maps
 from cutaway.lens.expert_load import expert_load
 from cutaway.lens.gradient_norms import gradient_norms
 from cutaway.lens.hooks import capture
 from cutaway.lens.jacobian import cuts, jacobian_at, spectral_norm, vjp
-from cutaway.lens.layers import layer_names, read_text
+from cutaway.lens.layers import block_names, is_medium, layer_names, layer_output, read_input
 from cutaway.lens.neighbours import neighbours
 from cutaway.lens.pca import anisotropy, pca
 from cutaway.lens.spectrum import weight_spectra
@@ -44,22 +48,22 @@ class View:
     draw: Callable[[], "Figure"]
 
 
-def view_activations(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_activations(loaded: Loaded, x: Tensor) -> View:
     """Mean, spread, largest magnitude and share of zeros, by block and kind of module."""
-    found = [asdict(row) for row in activations(loaded.model, _row(loaded, ids))]
+    found = [asdict(row) for row in activations(loaded.model, x)]
     columns = ("layer", "kind", "mean", "std", "largest", "zeros")
     rows = [tuple(row[name] for name in columns) for row in found]
     return View("activations", columns, rows, {"activations": found}, lambda: figures.draw_activations(found))
 
 
-def view_gradients(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_gradients(loaded: Loaded, x: Tensor) -> View:
     """Gradient norms of the text's loss, by block and position."""
-    found = gradient_norms(loaded.model, _row(loaded, ids))
+    found = gradient_norms(loaded.model, x)
     stream = found.stream_LT.tolist()
     data: dict[str, Any] = {
         "loss": found.loss,
         "layers": found.layers,
-        "tokens": _words(loaded, ids),
+        "tokens": _words(loaded, x, x.shape[1]),
         "weights": found.weights,
         "stream": stream,
         "embedding": found.embedding_T.tolist(),
@@ -73,14 +77,14 @@ def view_gradients(loaded: Loaded, ids: Sequence[int]) -> View:
     return View(title, columns, rows, data, lambda: figures.draw_gradients(data))
 
 
-def view_jacobian(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_jacobian(loaded: Loaded, x: Tensor) -> View:
     """Of each block on the whole text: the spectral norm; at the last position: the singular values, D of them.
 
     And one vector-Jacobian product: how much the length of the last position's output depends on each position of the input.
     """
     found: list[dict[str, Any]] = []
-    names = layer_names(loaded.model)
-    blocks = cuts(loaded.model, _row(loaded, ids), names, torch.float32)
+    names = block_names(loaded.model, x)
+    blocks = cuts(loaded.model, x, names, torch.float32)
     for layer, (name, cut) in enumerate(zip(names, blocks, strict=True), 1):
         values = torch.linalg.svdvals(jacobian_at(cut.function, cut.x, cut.x.shape[1] - 1))
         output = cut.function(cut.x)
@@ -100,20 +104,38 @@ def view_jacobian(loaded: Loaded, ids: Sequence[int]) -> View:
         values = row["at_last_position"]
         rows.append((row["layer"], row["spectral_norm"], values[0], values[len(values) // 2], values[-1]))
     columns = ("layer", "spectral norm", "largest at last position", "median", "smallest")
-    data: dict[str, Any] = {"tokens": _words(loaded, ids), "blocks": found}
+    data: dict[str, Any] = {"tokens": _words(loaded, x, len(found[-1]["vjp_by_position"])), "blocks": found}
     return View("Jacobians of the blocks", columns, rows, data, lambda: figures.draw_jacobian(data))
 
 
+def view_attention(loaded: Loaded, x: Tensor) -> View:
+    """Every head's map; in the table how many bits its rows spread over, and the weight on the first and on the own position."""
+    maps = {name: weights[0] for name, weights in named_maps(loaded.model, x).items()}
+    rows = []
+    for name, weights_HTS in maps.items():
+        spread_H = torch.special.entr(weights_HTS).sum(-1).mean(-1) / math.log(2)
+        first_H, own_H = weights_HTS[..., 0].mean(-1), weights_HTS.diagonal(dim1=-2, dim2=-1).mean(-1)
+        numbers = zip(spread_H.tolist(), first_H.tolist(), own_H.tolist(), strict=True)
+        rows += [(name, head, *three) for head, three in enumerate(numbers)]
+    data: dict[str, Any] = {
+        "tokens": _words(loaded, x, next(iter(maps.values())).shape[-1]),
+        "maps": [{"name": name, "weights": weights.tolist()} for name, weights in maps.items()],
+    }
+    columns = ("module", "head", "entropy, bits", "on the first position", "on its own")
+    return View("attention maps", columns, rows, data, lambda: figures.draw_attention(data["maps"]))
+
+
 @torch.inference_mode()
-def view_pca(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_pca(loaded: Loaded, x: Tensor) -> View:
     """How many directions the hidden states take, layer by layer, and whether they all point the same way."""
-    model, names = loaded.model, layer_names(loaded.model)
-    ids_1T = _row(loaded, ids)
+    model, names = loaded.model, layer_names(loaded.model, x)
     with capture(model, names) as calls:
-        read_text(model, ids_1T)
-    states = {"embedding": model.embedding(ids_1T[0]), **{name: calls[name].output[0] for name in names}}
+        read_input(model, x)
+    states = {name: layer_output(calls[name]).flatten(0, -2) for name in names}
+    if not is_medium(x):
+        states = {"embedding": model.embedding(x[0]), **states}
     found: list[dict[str, Any]] = []
-    for layer, (name, x_TD) in enumerate(states.items()):
+    for layer, (name, x_TD) in enumerate(states.items(), int(is_medium(x))):
         parts = pca(x_TD)
         explained = parts.explained
         found.append(
@@ -131,13 +153,13 @@ def view_pca(loaded: Loaded, ids: Sequence[int]) -> View:
         (row["layer"], *(row["explained"] + [0.0] * 3)[:3], row["components_for_90"], row["anisotropy"])
         for row in found
     ]
-    data: dict[str, Any] = {"tokens": _words(loaded, ids), "layers": found}
+    data: dict[str, Any] = {"tokens": _words(loaded, x, len(x_TD)), "layers": found}
     title = "share of the variance along principal components (layer 0: the embedding)"
     return View(title, columns, rows, data, lambda: figures.draw_pca(data))
 
 
-def view_spectrum(loaded: Loaded, ids: Sequence[int]) -> View:
-    """Singular values of every weight matrix; the text plays no part."""
+def view_spectrum(loaded: Loaded, x: Tensor) -> View:
+    """Singular values of every weight matrix; the input plays no part."""
     found: list[dict[str, Any]] = [
         {
             "name": row.name,
@@ -163,7 +185,7 @@ def view_spectrum(loaded: Loaded, ids: Sequence[int]) -> View:
     return View("weight spectra", columns, rows, {"matrices": found}, lambda: figures.draw_spectrum(found))
 
 
-def view_units(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_units(loaded: Loaded, x: Tensor) -> View:
     """Feed-forward units that the text never wakes."""
     found: list[dict[str, Any]] = [
         {
@@ -174,7 +196,7 @@ def view_units(loaded: Loaded, ids: Sequence[int]) -> View:
             "dead": row.dead,
             "activity": row.active_F.tolist(),
         }
-        for row in unit_activity(loaded.model, _row(loaded, ids), threshold=_HARDLY_MOVES)
+        for row in unit_activity(loaded.model, x, threshold=_HARDLY_MOVES)
     ]
     columns = ("layer", "module", "tokens", "units", "dead", "mean activity")
     rows = [
@@ -185,9 +207,9 @@ def view_units(loaded: Loaded, ids: Sequence[int]) -> View:
     return View(title, columns, rows, {"networks": found}, lambda: figures.draw_units(found))
 
 
-def view_experts(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_experts(loaded: Loaded, x: Tensor) -> View:
     """The share of the text's tokens that each expert got."""
-    found = {name: load.tolist() for name, load in expert_load(loaded.model, _row(loaded, ids)).items()}
+    found = {name: load.tolist() for name, load in expert_load(loaded.model, x).items()}
     columns = ("module", "experts", "most", "least", "unused", "effective number")
     rows = [
         (
@@ -203,12 +225,19 @@ def view_experts(loaded: Loaded, ids: Sequence[int]) -> View:
     return View("expert load", columns, rows, {"load": found}, lambda: figures.draw_experts(found))
 
 
-def view_neighbours(loaded: Loaded, ids: Sequence[int]) -> View:
+def view_neighbours(loaded: Loaded, x: Tensor) -> View:
     """For each token of the text, the tokens whose embeddings point the same way."""
+    if not hasattr(loaded.model, "embedding"):
+        family = loaded.model.config.model_type
+        raise ConfigError(f"a model of the family {family} has no token embedding", field="model")
+    if is_medium(x):
+        raise ConfigError("only tokens of a text have neighbours", field="--what", value="neighbours")
+    if not x.numel():
+        raise RequestError("holds no token", field="text")
     embedding_VD = loaded.model.embedding.weight
     k = min(8, len(embedding_VD) - 1)
     found: list[dict[str, Any]] = []
-    for id in dict.fromkeys(ids):
+    for id in dict.fromkeys(x[0].tolist()):
         near = [{**asdict(one), "text": _word(loaded, one.id)} for one in neighbours(embedding_VD, id, k)]
         found.append({"id": id, "text": _word(loaded, id), "neighbours": near})
     rows = [
@@ -219,8 +248,9 @@ def view_neighbours(loaded: Loaded, ids: Sequence[int]) -> View:
     return View("neighbours in the embedding", columns, rows, {"tokens": found}, lambda: figures.draw_neighbours(found))
 
 
-VIEWS: dict[str, Callable[[Loaded, Sequence[int]], View]] = {
+VIEWS: dict[str, Callable[[Loaded, Tensor], View]] = {
     "activations": view_activations,
+    "attention": view_attention,
     "gradients": view_gradients,
     "jacobian": view_jacobian,
     "pca": view_pca,
@@ -231,12 +261,11 @@ VIEWS: dict[str, Callable[[Loaded, Sequence[int]], View]] = {
 }
 
 
-def _row(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
-    return torch.tensor([list(ids)], dtype=torch.int64, device=loaded.model.embedding.weight.device)
-
-
-def _words(loaded: Loaded, ids: Sequence[int]) -> list[str]:
-    return [_word(loaded, id) for id in ids]
+def _words(loaded: Loaded, x: Tensor, positions: int) -> list[str]:
+    """The tokens of a text; of a medium the number of each position, from 0."""
+    if is_medium(x):
+        return [str(position) for position in range(positions)]
+    return [_word(loaded, id) for id in x[0].tolist()]
 
 
 def _word(loaded: Loaded, id: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cutaway.core.config import Config
 from cutaway.loss.variational import reparameterise
@@ -72,7 +72,8 @@ class TextVAE(nn.Module):
         """
         lengths_B = torch.full((len(ids_BT),), ids_BT.shape[1]) if mask_BT is None else mask_BT.sum(-1).cpu()
         packed = pack_padded_sequence(self.embedding(ids_BT), lengths_B, batch_first=True, enforce_sorted=False)
-        return self.head(self.encoder(packed)[1][0])
+        states_BTD = pad_packed_sequence(self.encoder(packed)[0], batch_first=True)[0]
+        return self.head(states_BTD[torch.arange(len(ids_BT)), lengths_B - 1])
 
     def decode(self, z_BZ: Tensor, ids_BT: Tensor, *, state_BD: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Hidden states after each token, B × T × D, and the last of them, with which a later call goes on.

@@ -1,0 +1,94 @@
+"""What a model is shown: the ids of a text, or a file as the tensor that the model reads. And models that know no text at all."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from torch import Tensor
+
+from cutaway.core.device import pick_device
+from cutaway.core.errors import ConfigError
+from cutaway.data.audio import MelConfig, chunks, log_mel, mel_config, read_audio
+from cutaway.data.images import ImageConfig, image_config, prepare, read_image
+from cutaway.data.media import read_preprocessor
+from cutaway.lens.layers import inputs_of
+from cutaway.models.huggingface import load_model
+from cutaway.models.load import Loaded, find, load, read_shape
+from cutaway.models.vae import VAE, VAEConfig
+from cutaway.models.vit import ViTConfig
+from cutaway.nn.patches import height_width
+from cutaway.text.tokenizer import Tokenizer
+
+
+def open_model(spec: str) -> Loaded:
+    """Any model in float32; one that knows no tokens gets a tokeniser of none."""
+    path = find(spec)
+    if not isinstance(read_shape(path)[1], ViTConfig | VAEConfig):
+        return load(spec, dtype="float32")
+    empty = Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE({}, [])))
+    return Loaded(load_model(path, torch.float32, pick_device("auto")), empty, path.stem, path)
+
+
+def read_text(loaded: Loaded, text: str) -> Tensor:
+    """The ids of a text, 1 × T."""
+    ids = loaded.tokenizer.encode(text, special=True)
+    return torch.tensor([ids], dtype=torch.int64, device=_device(loaded))
+
+
+def read_file(loaded: Loaded, kind: str, file: Path) -> Tensor:
+    """An image or a sound as the model reads it, one of them.
+
+    How it wants them stands in its `preprocessor_config.json`; without one it follows from its configuration. Of a sound that is
+    longer than the model hears at once, the beginning.
+
+    Args:
+        kind: image or audio.
+
+    Raises:
+        ConfigError: the model does not read such files, or vectors that are no square image.
+        DataError: what is wrong with the file.
+    """
+    if kind not in inputs_of(loaded.model):
+        reads = " or ".join(inputs_of(loaded.model))
+        family = loaded.model.config.model_type
+        raise ConfigError(f"a model of the family {family} reads {reads}", field=f"--{kind}", value=str(file))
+    if kind == "audio":
+        mel = _mel_config(loaded)
+        medium = log_mel(chunks(read_audio(file, mel.sampling_rate), mel)[:1], mel)
+    elif isinstance(loaded.model, VAE):
+        medium = _grey_square(file, loaded.model.config.vector_size)
+    else:
+        config = _image_config(loaded)
+        medium = prepare(read_image(file, config.channels), config)[None]
+    return medium.to(_device(loaded))
+
+
+def _grey_square(file: Path, size: int) -> Tensor:
+    """1 × N, in 0…1."""
+    side = math.isqrt(size)
+    if side * side != size:
+        raise ConfigError("the model reads vectors that are no square image", field="vector_size", value=size)
+    return prepare(read_image(file, 1), ImageConfig(size=(side, side), image_mean=(0.0,), image_std=(1.0,))).view(1, -1)
+
+
+def _image_config(loaded: Loaded) -> ImageConfig:
+    if (loaded.source / "preprocessor_config.json").exists():
+        return image_config(read_preprocessor(loaded.source))
+    config: Any = loaded.model.config
+    config = getattr(config, "vision_config", config)
+    middle = (0.5,) * config.num_channels
+    return ImageConfig(size=height_width(config.image_size), image_mean=middle, image_std=middle)
+
+
+def _mel_config(loaded: Loaded) -> MelConfig:
+    if (loaded.source / "preprocessor_config.json").exists():
+        return mel_config(read_preprocessor(loaded.source))
+    config, usual = loaded.model.config, MelConfig()
+    seconds = 2 * config.max_source_positions * usual.hop_length / usual.sampling_rate
+    return MelConfig(feature_size=config.num_mel_bins, chunk_length=seconds)
+
+
+def _device(loaded: Loaded) -> torch.device:
+    return next(loaded.model.parameters()).device
