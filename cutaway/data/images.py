@@ -3,6 +3,8 @@
 C channels, H × W the height and width in pixels.
 """
 
+import math
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cutaway.core.config import Config
-from cutaway.core.errors import CheckpointError, DataError, ResourceError
+from cutaway.core.errors import CheckpointError, ConfigError, DataError, ResourceError
+from cutaway.core.files import new_file
 from cutaway.data.media import Source, decoding, source_name
 
 MOST_PIXELS = 64_000_000  # a few kilobytes of a compressed file can claim any number
+_SEEN = 48  # pixels on a side below which an image of a grid is enlarged
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as `preprocessor_config.json` has them
 
 
@@ -85,6 +89,33 @@ def read_image(source: Source, channels: Literal[1, 3] = 3) -> Tensor:
             image = image.convert("RGBA")
         values = numpy.array(image.convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(values).reshape(*values.shape[:2], channels).permute(2, 0, 1).float() / 255
+
+
+def write_grid(images_BCHW: Tensor, path: Path) -> None:
+    """Images of one size as a PNG file, side by side in an almost square grid; small ones are enlarged to be seen.
+
+    Args:
+        images_BCHW: from 0 to 1, grey or colour.
+
+    Raises:
+        ConfigError: the file's name does not end in .png.
+        ResourceError: Pillow is not installed, or the disk is full.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError("must end in .png", field="out", value=str(path))
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ResourceError("Pillow is not installed, and images need it", field="out", hint="pip: pillow") from None
+    B, C, H, W = images_BCHW.shape
+    columns = math.ceil(math.sqrt(B))
+    factor = max(1, _SEEN // max(H, W))
+    padded = functional.pad(images_BCHW, (0, 0, 0, 0, 0, 0, 0, -B % columns))
+    padded = functional.pad(padded.repeat_interleave(factor, 2).repeat_interleave(factor, 3), (1, 1, 1, 1), value=0.5)
+    grid = padded.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+    values = (grid.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    with new_file(path) as temporary:
+        Image.fromarray(values[..., 0] if C == 1 else values).save(temporary, format="PNG")
 
 
 def prepare(image_CHW: Tensor, config: ImageConfig) -> Tensor:

@@ -30,6 +30,7 @@ class TextVAEConfig(Config):
     max_length: int = Field(256, gt=0, description="context, in tokens; a longer one runs too")
     word_dropout: float = Field(0.0, ge=0, le=1, description="share of the decoder's input replaced, in training")
     unk_token_id: int = Field(0, ge=0, description="what it is replaced by")
+    decoder_start_token_id: int = Field(0, ge=0, description="what stands before a sentence's first token")
     tie_word_embeddings: bool = True
 
     @property
@@ -120,6 +121,13 @@ class TextVAE(nn.Module):
             last_B1 = self.logits(h_B1D).argmax(-1)
             written.append(last_B1)
         return torch.cat(written, 1)
+
+    @torch.inference_mode()
+    def sample(self, count: int, max_tokens: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """What is written for z drawn from the prior, count × max_tokens; a sentence ends where its end token stands."""
+        weight = self.head.mean.weight
+        z_BZ = torch.randn(count, len(weight), generator=generator, device=weight.device, dtype=weight.dtype)
+        return self.write(z_BZ, self.config.decoder_start_token_id, max_tokens)
 
 
 def drop_words(ids_BT: Tensor, share: float, unk_id: int, generator: torch.Generator | None = None) -> Tensor:

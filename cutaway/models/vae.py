@@ -6,10 +6,11 @@ Shapes: B batch, N observed dimensions, Z latent dimensions.
 """
 
 from itertools import pairwise
+from math import prod
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from cutaway.core.config import Config
@@ -25,6 +26,16 @@ class VAEConfig(Config):
     vector_size: int = Field(64, gt=0, description="N; 8 × 8 pixels by default")
     latent_size: int = Field(8, gt=0, description="Z")
     hidden_sizes: tuple[PositiveInt, ...] = Field((256,), description="of the encoder; the decoder has them in reverse")
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="channels, height and width, where the vectors are images"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VAEConfig":
+        if self.image_shape and prod(self.image_shape) != self.vector_size:
+            shape = " × ".join(map(str, self.image_shape))
+            raise ValueError(f"vector_size is {self.vector_size} and image_shape {shape}")
+        return self
 
 
 class GaussianHead(nn.Module):

@@ -106,9 +106,13 @@ def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
 
 
 def gradient_norms(model: Any) -> dict[str, float]:
-    """Norm of the gradient by part: the embedding, every block, and what is left (final norm, untied head)."""
-    parts: dict[str, list[nn.Parameter]] = {"embedding": list(model.embedding.parameters())}
-    parts.update({f"block {index:02d}": list(block.parameters()) for index, block in enumerate(model.blocks)})
+    """Norm of the gradient by part: the embedding, every block, and what is left (final norm, untied head); of a model without
+    these, all of it."""
+    parts: dict[str, list[nn.Parameter]] = {}
+    if hasattr(model, "embedding"):
+        parts["embedding"] = list(model.embedding.parameters())
+    blocks = enumerate(getattr(model, "blocks", ()))
+    parts.update({f"block {index:02d}": list(block.parameters()) for index, block in blocks})
     named = {id(parameter) for part in parts.values() for parameter in part}
     parts["rest"] = [parameter for parameter in model.parameters() if id(parameter) not in named]
     grads = {name: [p.grad for p in part if p.grad is not None] for name, part in parts.items()}

@@ -51,9 +51,7 @@ def training_memory(
 ) -> Memory:
     """All of it, for micro-batches of up to `capacity` tokens; `batch` is one of them, for a look."""
     static = static_memory(model)
-    weight = model.embedding.weight
-    logits = chunk_positions(capacity, *weight.shape) * weight.shape[0]
-    head = 3 * 4 * logits + weight.nbytes  # logits of one chunk in the loss, and what they are turned into
+    head = _head_bytes(model.embedding.weight, capacity) if hasattr(model, "embedding") else 0
     row = batch.rows(0, 1)
     kept = activation_bytes(model, objective, row, precision)
     if checkpointing:  # the inputs of the blocks, and one block at a time
@@ -110,6 +108,11 @@ def gigabytes(size: int) -> str:
     ('1.5 GB', '2 MB')
     """
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _head_bytes(weight_VD: torch.Tensor, capacity: int) -> int:
+    """Logits of one chunk in the loss, what they are turned into, and the weight's gradient."""
+    return 3 * 4 * chunk_positions(capacity, *weight_VD.shape) * weight_VD.shape[0] + weight_VD.nbytes
 
 
 def _is_weight_copy(tensor: torch.Tensor, shapes: set[tuple[int, ...]]) -> bool:

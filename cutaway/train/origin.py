@@ -105,6 +105,13 @@ def _fitting(model_type: str, tokenizer: Tokenizer) -> dict[str, int]:
     known = config_class(families()[model_type]).model_fields if model_type in families() else {}
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     start = next(id for id in (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)
+    unknown = next(id for id in (tokenizer.unk_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)
     media = {f"{kind}_token_id": tokenizer.special.get(token) for kind, token in TOKENS.items()}
-    decided = {"vocab_size": tokenizer.vocab_size, "decoder_start_token_id": start, **ids, **media}
+    decided = {
+        "vocab_size": tokenizer.vocab_size,
+        "decoder_start_token_id": start,
+        "unk_token_id": unknown,
+        **ids,
+        **media,
+    }
     return {name: id for name, id in decided.items() if name in known and id is not None}

@@ -36,7 +36,8 @@ def flops_per_token(model: Any, length: int) -> float:
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and weight is not None:
             total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(module), 1.0)
-    total += 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
+    if hasattr(model, "blocks"):
+        total += 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
     return total / 2 if isinstance(model, EncoderDecoder) else total
 
 
