@@ -6,6 +6,7 @@ import { html, render, signal, useEffect } from "./html.js";
 import { t } from "./i18n.js";
 import { Icon, Logo } from "./icons.js";
 import { KeyDialog } from "./key.js";
+import { Model } from "./model.js";
 import { covering } from "./opened.js";
 import { language, theme } from "./preferences.js";
 import { SidePanel } from "./side.js";
@@ -17,14 +18,15 @@ addEventListener("hashchange", () => (here.value = location.hash));
 
 const Nav = () => html`
   <nav class="nav" aria-label=${t("nav.label")}>
-    ${[["#/", "nav.chat"], ["#/labs", "nav.labs"]].map(([address, name]) => {
-      const current = inGallery() === (address === "#/labs");
-      return html`<a href=${address} aria-current=${current ? "page" : null}>${t(name)}</a>`;
-    })}
+    ${[["#/", "nav.chat"], ["#/model", "nav.model"], ["#/labs", "nav.labs"]].map(([address, name]) => html`
+      <a href=${address} aria-current=${place() === address ? "page" : null}>${t(name)}</a>
+    `)}
   </nav>
 `;
 
-const inGallery = () => here.value.startsWith("#/labs");
+const PLACES = { "#/labs": Gallery, "#/model": Model, "#/": Chat };
+
+const place = () => Object.keys(PLACES).find((address) => here.value.startsWith(address)) ?? "#/";
 
 const Tools = () => html`
   <div class="tools">
@@ -45,7 +47,8 @@ const Tools = () => html`
 
 const Page = () => {
   useEffect(watchServer, []);
-  const covered = covering.value && !inGallery();
+  const chatting = place() === "#/";
+  const covered = covering.value && chatting;
   return html`
     <header class="header" inert=${covered}>
       <a class="brand" href="#/"><${Logo} /><span>Cutaway</span></a>
@@ -53,8 +56,8 @@ const Page = () => {
       <${Tools} />
     </header>
     <div class="body">
-      <main class="main" inert=${covered}>${inGallery() ? html`<${Gallery} />` : html`<${Chat} />`}</main>
-      ${!inGallery() && html`<${SidePanel} />`}
+      <main class="main" inert=${covered}><${PLACES[place()]} /></main>
+      ${chatting && html`<${SidePanel} />`}
     </div>
     <${KeyDialog} />
   `;

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "./html.js";
 import { colour, dark } from "./theme.js";
 
-const NAMES = ["ink", "soft", "faint", "line", "raised", "sunken", "steel", "steel-dim", "cut", "cut-wash", "sans", "mono"];
+const NAMES = ["ink", "soft", "faint", "line", "raised", "sunken", "steel", "steel-dim", "cut", "cut-wash", "good", "warn", "sans", "mono"];
 
 /**
  * @param draw    palette => ECharts option; called again when the page turns dark or light.

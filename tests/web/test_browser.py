@@ -120,11 +120,38 @@ def test_gallery_shows_the_labs(page):
     assert "entropy_bits" in page.one(".card .numbers").text
 
 
+def test_the_model_is_looked_at(page):
+    page.open("#/model")
+    page.wait(".status.ready")
+    page.one("#looked-at").clear()
+    page.press("Paris is the capital of France.", on=page.one("#looked-at"))
+    page.press(Keys.ENTER)
+    page.wait(".model .card .chart svg path")
+    assert len(page.all(".found tbody tr")) == 150  # five kinds of module in each of 30 layers
+    assert page.one(".found th").text == "layer"
+
+    page.press("Grad", on=page.one("#view"))
+    page.press(Keys.TAB)
+    assert page.driver.switch_to.active_element == page.one("#looked-at")
+    page.press(Keys.ENTER)
+    page.wait('.model[aria-busy="false"] .chart[aria-label^="Gradients"] svg path')
+    assert len(page.all(".found tbody tr")) == 30
+    page.one("#language").click()
+    assert (page.one(".model h1").text, page.one(".model h2").text) == ("模型", "梯度")
+    assert page.one(".found th").text == "层"
+
+    page.one("#language").click()
+    page.one("#looked-at").send_keys("word " * 70)
+    page.one(".looking button").click()
+    assert "at most 64 tokens" in page.wait(".model .notice.error").text
+    assert "400" in page.log()
+
+
 def test_narrow_page_does_not_scroll_sideways(page):
     page.resize(390, 844)
-    for address in ("", "#/labs"):
+    for address in ("", "#/labs", "#/model"):
         page.open(address)
-        page.wait(".welcome, .card")
+        page.wait(".welcome, .card, .looking")
         width, window = page.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
         assert width <= window
 

@@ -1,0 +1,82 @@
+// The whole model on a text that the reader types: one of the views of POST /v1/inspect/views, as a chart and a table.
+import { post } from "./api.js";
+import { Chart } from "./chart.js";
+import { Failure } from "./failure.js";
+import { html, signal, useMemo } from "./html.js";
+import { t } from "./i18n.js";
+import { language } from "./preferences.js";
+import { picture } from "./pictures.js";
+import { WORDS } from "./words.js";
+
+const VIEWS = ["activations", "gradients", "jacobian", "pca", "spectrum", "units", "experts", "neighbours", "attention"];
+
+// Kept while the reader is on another part of the page.
+const what = signal("activations");
+const text = signal("Paris is the capital of France, and Rome is the capital of Italy.");
+const found = signal({}); // {view}, {error} or {busy: true}
+
+async function look(event) {
+  event?.preventDefault();
+  if (found.value.busy) return;
+  found.value = { busy: true };
+  found.value = await post("/v1/inspect/views", { what: what.value, text: text.value }).then(
+    (view) => ({ view }),
+    (error) => ({ error }),
+  );
+}
+
+export const Model = () => html`
+  <div class="gallery model" aria-busy=${Boolean(found.value.busy)}>
+    <header>
+      <h1>${t("model.title")}</h1>
+      <p class="muted">${t("model.intro")}</p>
+    </header>
+    <form class="looking" onSubmit=${look}>
+      <label>${t("model.view")}
+        <select id="view" value=${what.value} onChange=${(event) => (what.value = event.target.value)}>
+          ${VIEWS.map((name) => html`<option key=${name} value=${name}>${t(`view.${name}`)}</option>`)}
+        </select>
+      </label>
+      <label class="wide">${t("model.text")}
+        <input id="looked-at" value=${text.value} required onInput=${(event) => (text.value = event.target.value)} />
+      </label>
+      <button class="button primary" disabled=${found.value.busy}>${t("model.look")}</button>
+      <p class="muted">${t(`about.${what.value}`)}</p>
+    </form>
+    <div aria-live="polite">
+      ${found.value.busy && html`<p class="muted">${t("model.working")}</p>`}
+      ${found.value.error && html`<${Failure} error=${found.value.error} again=${found.value.error.status === 400 ? null : look} />`}
+    </div>
+    ${found.value.view && html`<${Found} view=${found.value.view} />`}
+  </div>
+`;
+
+function Found({ view }) {
+  const drawn = useMemo(() => picture(view), [view, language.value]);
+  const title = t(`view.${view.what}`);
+  return html`
+    <section class="card" aria-labelledby="view-title">
+      <h2 id="view-title">${title}</h2>
+      <p class="muted">${drawn.caption}</p>
+      <${Chart} draw=${drawn.draw} height="22rem" label=${`${title}: ${drawn.caption}`} />
+      <div class="scroll" tabindex="0" role="region" aria-label=${t("model.table")}>
+        <table class="found">
+          <thead><tr>${view.columns.map((name) => html`<th scope="col">${columnName(name)}</th>`)}</tr></thead>
+          <tbody>
+            ${view.rows.map((row, i) => html`
+              <tr key=${i}>${row.map((value) => html`<td>${shown(value)}</td>`)}</tr>
+            `)}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  `;
+}
+
+/** A column that is new on the server keeps the server's name. */
+function columnName(name) {
+  const key = name.replace(/\W+/g, "_").replace(/_$/, "");
+  return `column.${key}` in WORDS ? t(`column.${key}`) : name;
+}
+
+const shown = (value) => (typeof value !== "number" || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4))));
