@@ -10,6 +10,7 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.progress import Progress
 from cutaway.decode.beam import Beam
 from cutaway.evaluate.rouge import rouge
+from cutaway.infer.target_rules import read_target_rules
 from cutaway.infer.translate import translate
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.load import Loaded
@@ -27,7 +28,8 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
     """The best target of every source, in the order of the sources. An empty source gives an empty target.
 
     Raises:
-        ConfigError: the model is no encoder-decoder.
+        ConfigError: the model is no encoder-decoder, or reads no text.
+        CheckpointError: its folder states rules for targets that cannot be.
         ContextLengthError: a source is longer than the model's context.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -35,6 +37,9 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
         raise ConfigError(
             "is no encoder-decoder", field="model", value=loaded.name, hint="one trained by cutaway seq2seq"
         )
+    if model.SOURCE != "text":
+        raise ConfigError(f"reads {model.SOURCE}, not text", field="model", value=loaded.name)
+    rules = read_target_rules(loaded.source, model.embedding.num_embeddings)
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     ids = [[*found, *end] if found else [] for found in tokenizer.encode_batch(list(sources))]
     order = sorted((i for i in range(len(ids)) if ids[i]), key=lambda i: len(ids[i]))
@@ -44,7 +49,7 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
         for start in range(0, len(order), config.rows):
             some = order[start : start + config.rows]
             found = translate(
-                model, [ids[i] for i in some], config.beam, set(end), model.config.decoder_start_token_id, limit
+                model, [ids[i] for i in some], config.beam, set(end), model.config.decoder_start_token_id, limit, rules
             )
             for i, hypotheses in zip(some, found, strict=True):
                 targets[i] = tokenizer.decode(hypotheses[0].ids).strip()

@@ -3,6 +3,7 @@
 Shapes: B sources, W beams, S source positions, T target positions, D model width, V vocabulary.
 """
 
+import itertools
 from collections.abc import Collection, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from cutaway.core.errors import ContextLengthError, RequestError
 from cutaway.decode.beam import Beam, Hypothesis, beam_search
+from cutaway.infer.target_rules import TargetRules
 from cutaway.models.encoder_decoder import EncoderDecoder
 
 
@@ -21,6 +23,7 @@ def translate(
     end_ids: Collection[int],
     start_id: int,
     max_tokens: int,
+    rules: TargetRules = TargetRules(),
 ) -> list[list[Hypothesis]]:
     """The best targets of every source, all in one batch.
 
@@ -31,6 +34,7 @@ def translate(
         end_ids: tokens that end a target.
         start_id: what every target begins with; it is no part of the result.
         max_tokens: new tokens at most.
+        rules: which tokens the checkpoint allows where.
 
     Returns:
         Per source the `n_best` best hypotheses, best first.
@@ -44,7 +48,7 @@ def translate(
         return []
     source_BS, real_BS = (x.to(model.embedding.weight.device) for x in pad(sources))
     memory_BSD = model.encode(source_BS, mask_BS=real_BS)
-    return write(model, memory_BSD, real_BS, beam, end_ids, [start_id], max_tokens)
+    return write(model, memory_BSD, real_BS, beam, end_ids, [start_id], max_tokens, rules)
 
 
 @torch.inference_mode()
@@ -54,30 +58,33 @@ def write(
     memory_mask_BS: Tensor | None,
     beam: Beam,
     end_ids: Collection[int],
-    start_ids: Sequence[int],
+    start_ids: Sequence[int] | Tensor,
     max_tokens: int,
+    rules: TargetRules = TargetRules(),
 ) -> list[list[Hypothesis]]:
     """The best targets for every memory, whatever was encoded; the arguments and the result are those of `translate`.
 
     Args:
         memory_mask_BS: true where the memory is real; None: everywhere.
-        start_ids: what every target begins with, at least one token.
+        start_ids: what every target begins with, at least one token; or B × T, what each begins with.
     """
     W, device = beam.width, memory_BSD.device
     memory = memory_BSD.repeat_interleave(W, 0)
     real = None if memory_mask_BS is None else memory_mask_BS.repeat_interleave(W, 0)
-    cache = model.new_cache(len(memory), len(start_ids) + max_tokens - 1)
+    start_BT = torch.as_tensor(start_ids).expand(len(memory_BSD), -1).repeat_interleave(W, 0)
+    opening, written = start_BT.shape[1], itertools.count()
+    cache = model.new_cache(len(memory), opening + max_tokens - 1)
 
     def following(tokens_BT: Tensor) -> Tensor:
         h = model(tokens_BT.to(device), memory, memory_mask_BS=real, cache=cache)
-        return model.logits(h[:, -1]).float().log_softmax(-1)
+        log_BV = model.logits(h[:, -1]).float().log_softmax(-1)
+        return rules.kept(log_BV, opening, next(written), max_tokens)
 
     def step(tokens: Tensor, rows: Tensor) -> Tensor:
         cache.own.select(rows.tolist())  # beams move among rows of one source, whose memory is the same
         return following(tokens[:, None])
 
-    first_BV = following(torch.tensor([list(start_ids)] * len(memory)))[::W]
-    return beam_search(first_BV, step, beam, end_ids, max_tokens)
+    return beam_search(following(start_BT)[::W], step, beam, end_ids, max_tokens)
 
 
 def pad(sources: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

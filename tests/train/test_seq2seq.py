@@ -14,6 +14,7 @@ from cutaway.data.pairs import PairsConfig, collate_pairs, open_pairs, read_pair
 from cutaway.data.rows import RowStream
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models.families import make_model
+from cutaway.text.load import load_tokenizer
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.gradients import accumulate
 from cutaway.train.objectives import seq2seq_lm
@@ -83,6 +84,11 @@ def test_it_learns_to_translate_by_changing_one_line(files, tmp_path, kind):
     found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
     assert found["targets"] == ["sieben eins fünf", "", "zwei zwei acht"]
     assert found["chrf"] == found["rougeL"] == 100.0
+    rules = tmp_path / "run" / "model" / "generation_config.json"
+    banned = load_tokenizer(rules.parent).encode("sieben")
+    rules.write_text(json.dumps({**json.loads(rules.read_text()), "suppress_tokens": banned}))
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert "sieben" not in found["targets"][0]
 
 
 def test_the_command_says_what_to_do_next_and_resumes_as_done(files, tmp_path):
