@@ -11,7 +11,7 @@ from torch import Tensor
 from cutaway.core.device import pick_device
 from cutaway.core.errors import ConfigError
 from cutaway.data.audio import MelConfig, chunks, log_mel, mel_config, read_audio
-from cutaway.data.images import ImageConfig, image_config, prepare, read_image
+from cutaway.data.images import ImageConfig, image_config, prepare, read_image, resize
 from cutaway.data.media import read_preprocessor
 from cutaway.lens.layers import inputs_of
 from cutaway.models.huggingface import load_model
@@ -58,19 +58,21 @@ def read_file(loaded: Loaded, kind: str, file: Path) -> Tensor:
         mel = _mel_config(loaded)
         medium = log_mel(chunks(read_audio(file, mel.sampling_rate), mel)[:1], mel)
     elif isinstance(loaded.model, VAE):
-        medium = _grey_square(file, loaded.model.config.vector_size)
+        medium = _vector(file, loaded.model.config)
     else:
         config = _image_config(loaded)
         medium = prepare(read_image(file, config.channels), config)[None]
     return medium.to(_device(loaded))
 
 
-def _grey_square(file: Path, size: int) -> Tensor:
-    """1 × N, in 0…1."""
-    side = math.isqrt(size)
-    if side * side != size:
-        raise ConfigError("the model reads vectors that are no square image", field="vector_size", value=size)
-    return prepare(read_image(file, 1), ImageConfig(size=(side, side), image_mean=(0.0,), image_std=(1.0,))).view(1, -1)
+def _vector(file: Path, config: VAEConfig) -> Tensor:
+    """1 × N, in 0…1; where the model does not say what its vectors are, a grey square."""
+    side = math.isqrt(config.vector_size)
+    channels, height, width = config.image_shape or (1, side, side)
+    if channels * height * width != config.vector_size or channels not in (1, 3):
+        what = "the model reads vectors that are no square image"
+        raise ConfigError(what, field="vector_size", value=config.vector_size, hint="name its image_shape")
+    return resize(read_image(file, 3 if channels == 3 else 1), height, width, "bilinear").reshape(1, -1)
 
 
 def _image_config(loaded: Loaded) -> ImageConfig:

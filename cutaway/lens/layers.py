@@ -60,11 +60,11 @@ def read_input(model: Any, x: Tensor) -> Tensor:
         return _tower(model, x)(x)
     if isinstance(model, VAE):
         return model.decode(model.encode(x)[0])
-    if isinstance(model, TextVAE):  # it names no start token
-        return model.decode(model.encode(x)[0], _shifted(x, model.config.unk_token_id))[0]
+    if isinstance(model, TextVAE):
+        return model.decode(model.encode(x)[0], _shifted(model, x))[0]
     if isinstance(model, EncoderDecoder):
         memory = model.encode(x)
-        return memory if is_medium(x) else model(_shifted(x, model.config.decoder_start_token_id), memory)
+        return memory if is_medium(x) else model(_shifted(model, x), memory)
     return model(x)
 
 
@@ -174,5 +174,6 @@ def _tower(model: CLIP, x: Tensor | None) -> Any:
     return model.vision_model if x is not None and is_medium(x) else model.text_model
 
 
-def _shifted(ids_BT: Tensor, start_id: int) -> Tensor:
-    return torch.cat((torch.full_like(ids_BT[:, :1], start_id), ids_BT[:, :-1]), dim=1)
+def _shifted(model: Any, ids_BT: Tensor) -> Tensor:
+    start = torch.full_like(ids_BT[:, :1], model.config.decoder_start_token_id)
+    return torch.cat((start, ids_BT[:, :-1]), dim=1)

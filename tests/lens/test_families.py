@@ -14,7 +14,7 @@ from cutaway.cli.main import main
 from cutaway.core.errors import ConfigError
 from cutaway.lens.attention import named_maps
 from cutaway.lens.gradient_norms import gradient_norms
-from cutaway.lens.inputs import open_model, read_file
+from cutaway.lens.inputs import read_file
 from cutaway.lens.layers import layer_names, text_loss
 from cutaway.lens.views import VIEWS
 from cutaway.models.families import families, make_model
@@ -209,8 +209,16 @@ def test_bad_inputs_are_named(inspect, save, files, family, words, says):
     assert "Traceback" not in error
 
 
-def test_a_square_of_digits(save, files):
-    loaded = open_model(str(save("vae")))
-    x = read_file(loaded, "image", files["image"])
-    assert x.shape == (1, 64)
+@pytest.mark.parametrize("shape", [None, (3, 4, 5)])
+def test_images_as_vectors(files, tokenizer, tmp_path, shape):
+    size = 60 if shape else 64
+    model = make_model({"model_type": "vae", "vector_size": size, "image_shape": shape})
+    x = read_file(Loaded(model, tokenizer, "tiny", tmp_path), "image", files["image"])
+    assert x.shape == (1, size)
     assert 0 <= float(x.min()) < float(x.max()) <= 1
+
+
+def test_vectors_that_are_no_image(files, tokenizer, tmp_path):
+    loaded = Loaded(make_model({"model_type": "vae", "vector_size": 60}), tokenizer, "tiny", tmp_path)
+    with pytest.raises(ConfigError, match="no square image"):
+        read_file(loaded, "image", files["image"])
