@@ -19,8 +19,9 @@ from cutaway.lens.activations import activations
 from cutaway.lens.gradient_norms import gradient_norms
 from cutaway.lens.hooks import capture
 from cutaway.lens.units import unit_activity
-from cutaway.models.composed import Composed, ComposedConfig, Plain, dense, make_norm
+from cutaway.models.composed import Composed, ComposedConfig, dense, make_norm
 from cutaway.nn.activation import ACTIVATIONS
+from cutaway.nn.feedforward import FeedForward
 from cutaway.train.held_out import held_out_loss
 from cutaway.train.objectives import causal_lm
 
@@ -126,7 +127,7 @@ def exchange(model: nn.Module, name: str) -> None:
     """Put a saturating function where ReLU is."""
     if name in SATURATING:
         for module in model.modules():
-            if isinstance(module, Plain):
+            if isinstance(module, FeedForward):
                 module.f = SATURATING[name]
 
 

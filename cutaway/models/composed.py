@@ -7,202 +7,26 @@ fields of `ComposedConfig`.
 Shapes: B batch, T positions, S key positions, D model width, H query heads, G key-value heads, K head width.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from cutaway.models.composed_config import ComposedConfig
+from cutaway.models.composed_positions import POSITIONS, Places
 from cutaway.models.decoder import Decoder
-from cutaway.nn.activation import ACTIVATIONS
-from cutaway.nn.adaptive_softmax import AdaptiveSoftmax, AdaptiveSoftmaxConfig
+from cutaway.nn.adaptive_softmax import AdaptiveSoftmax
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
-from cutaway.nn.experts import ExpertLayer, RoutingConfig
+from cutaway.nn.experts import ExpertLayer
+from cutaway.nn.feedforward import FeedForward, GatedFeedForward
 from cutaway.nn.latent_attention import LatentAttention
 from cutaway.nn.norm import RMSNorm
-from cutaway.nn.positions import RelativeBias, alibi_bias, alibi_slopes, sinusoidal
-from cutaway.nn.rope import RopeScaling, apply_rope, rope_frequencies, rope_tables
+from cutaway.nn.rope import apply_rope
+
+__all__ = ["MODEL_TYPES", "Composed", "ComposedConfig", "build", "config_from_hf", "config_to_hf"]
 
 MODEL_TYPES = ("composed",)
-
-
-class ComposedConfig(RoutingConfig):
-    """The choices. The defaults are those of a small Llama."""
-
-    model_type: Literal["composed"] = "composed"
-    vocab_size: int = Field(8192, gt=0)
-    hidden_size: int = Field(256, gt=0)
-    num_hidden_layers: int = Field(4, gt=0)
-    max_position_embeddings: int = Field(1024, gt=0, description="context, in tokens")
-
-    attention: Literal["grouped", "latent"] = "grouped"
-    num_attention_heads: int = Field(4, gt=0)
-    num_key_value_heads: int = Field(4, gt=0, description="grouped: as many as queries (MHA), fewer (GQA), 1 (MQA)")
-    latent_size: int = Field(64, gt=0, description="latent: width of what is cached per token")
-    rotary_size: int = Field(
-        16, gt=0, multiple_of=2, description="latent, with rope: width of the key that all heads share"
-    )
-
-    positions: Literal["rope", "sinusoidal", "learned", "alibi", "relative", "none"] = "rope"
-    norm: Literal["rms", "layer", "none"] = "rms"
-    norm_place: Literal["pre", "post"] = Field("pre", description="before each sub-layer, or after adding it")
-    residual: bool = Field(True, description="false: a sub-layer replaces its input")
-
-    intermediate_size: int = Field(688, gt=0)
-    activation: Literal["relu", "gelu", "silu", "relu2", "swiglu", "geglu"] = "swiglu"
-    num_experts: int = Field(0, ge=0, description="0: a dense feed-forward layer")
-    num_experts_per_tok: int = Field(2, gt=0)
-    shared_expert: bool = Field(False, description="one more expert, which every token passes")
-
-    head: Literal["tied", "full", "adaptive"] = "tied"
-    adaptive: AdaptiveSoftmaxConfig = AdaptiveSoftmaxConfig(cutoffs=(2000,))
-    initializer_range: float = Field(0.02, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1, description="on embeddings and sub-layers, in training")
-    backend: str = Field("sdpa", description="attention backend: sdpa, reference or tiled")
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ComposedConfig":
-        D, H, G = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
-        if D % H:
-            raise ValueError(f"hidden_size {D} is not a multiple of num_attention_heads {H}")
-        if self.attention == "grouped" and H % G:
-            raise ValueError(f"num_attention_heads {H} is not a multiple of num_key_value_heads {G}")
-        if self.positions == "rope" and self.attention == "grouped" and (D // H) % 2:
-            raise ValueError(f"a head is {D // H} wide and must be even for rotary positions")
-        if self.num_experts and self.num_experts_per_tok > self.num_experts:
-            raise ValueError(
-                f"num_experts_per_tok {self.num_experts_per_tok} is more than num_experts {self.num_experts}"
-            )
-        return self
-
-    @property
-    def width(self) -> int:
-        """D."""
-        return self.hidden_size
-
-    @property
-    def context(self) -> int:
-        """The most positions the model was made for."""
-        return self.max_position_embeddings
-
-    @property
-    def head_width(self) -> int:
-        """K."""
-        return self.hidden_size // self.num_attention_heads
-
-    @property
-    def rotary_width(self) -> int:
-        """How wide the part is that rotary positions turn; 0 without them."""
-        if self.positions != "rope":
-            return 0
-        return self.head_width if self.attention == "grouped" else self.rotary_size
-
-    @property
-    def kv_heads(self) -> int:
-        """Heads in the cache; of latents there is one."""
-        return self.num_key_value_heads if self.attention == "grouped" else 1
-
-    @property
-    def kv_width(self) -> int:
-        """Width of a cached key, or of a latent."""
-        return self.head_width if self.attention == "grouped" else self.latent_size
-
-    @property
-    def value_width(self) -> int:
-        """Width of a cached value; beside a latent lies the key that rotary positions turned."""
-        return self.head_width if self.attention == "grouped" else self.rotary_width
-
-    @property
-    def tie_word_embeddings(self) -> bool:
-        """Whether the head is the embedding."""
-        return self.head == "tied"
-
-
-@dataclass(frozen=True)
-class Places:
-    """What the positions give to an attention layer: angles for queries and keys, or a bias for the scores."""
-
-    rope: tuple[Tensor, Tensor] | None = None
-    bias: Tensor | None = None
-
-
-class NoPositions(nn.Module):
-    """Base of the position schemes, and the one that says nothing: order is then known from the causal mask alone."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__()
-
-    def add(self, x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
-        """What enters the first layer."""
-        return x_BTD
-
-    def places(self, queries_BT: Tensor, keys_B1S: Tensor, dtype: torch.dtype) -> Places:
-        """What every attention layer is given."""
-        return Places()
-
-
-class Sinusoidal(NoPositions):
-    """Added waves."""
-
-    def add(self, x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
-        return x_BTD + sinusoidal(positions_BT, x_BTD.shape[-1]).to(x_BTD.dtype)
-
-
-class Learned(NoPositions):
-    """An added table."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__(config)
-        self.table = nn.Embedding(config.context, config.width)
-
-    def add(self, x_BTD: Tensor, positions_BT: Tensor) -> Tensor:
-        return x_BTD + self.table(positions_BT)
-
-
-class Rotary(NoPositions):
-    """Turned queries and keys."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__(config)
-        self.width = config.rotary_width
-
-    def places(self, queries_BT: Tensor, keys_B1S: Tensor, dtype: torch.dtype) -> Places:
-        frequencies, factor = rope_frequencies(self.width, 10_000.0, RopeScaling(), 0)
-        return Places(rope=rope_tables(queries_BT, frequencies.to(queries_BT.device), factor, dtype))
-
-
-class Alibi(NoPositions):
-    """Scores that fall with the distance."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__(config)
-        self.H = config.num_attention_heads
-
-    def places(self, queries_BT: Tensor, keys_B1S: Tensor, dtype: torch.dtype) -> Places:
-        return Places(bias=alibi_bias(alibi_slopes(self.H).to(queries_BT.device), queries_BT, keys_B1S))
-
-
-class Relative(NoPositions):
-    """A learned number per distance and head, shared by the layers (T5)."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__(config)
-        self.relative_bias = RelativeBias(32, 128, False, config.num_attention_heads)
-
-    def places(self, queries_BT: Tensor, keys_B1S: Tensor, dtype: torch.dtype) -> Places:
-        return Places(bias=self.relative_bias(queries_BT, keys_B1S))
-
-
-POSITIONS: dict[str, type[NoPositions]] = {
-    "none": NoPositions,
-    "sinusoidal": Sinusoidal,
-    "learned": Learned,
-    "rope": Rotary,
-    "alibi": Alibi,
-    "relative": Relative,
-}
 
 
 class GroupedAttention(nn.Module):
@@ -243,36 +67,12 @@ class Latent(LatentAttention):
         return super().forward(x_BTD, places.rope, places.bias, mask, cache, layer)
 
 
-class Plain(nn.Module):
-    """down(f(up(x)))."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__()
-        self.f = ACTIVATIONS[config.activation]
-        self.up_proj = nn.Linear(config.width, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.f(self.up_proj(x)))
-
-
-class Gated(nn.Module):
-    """down(f(gate(x)) · up(x)), Shazeer 2020."""
-
-    def __init__(self, config: ComposedConfig):
-        super().__init__()
-        self.f = ACTIVATIONS[{"swiglu": "silu", "geglu": "gelu"}[config.activation]]
-        self.gate_proj = nn.Linear(config.width, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.width, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.f(self.gate_proj(x)) * self.up_proj(x))
-
-
 def dense(config: ComposedConfig) -> nn.Module:
     """One feed-forward network."""
-    return Gated(config) if config.activation in ("swiglu", "geglu") else Plain(config)
+    gated = {"swiglu": "silu", "geglu": "gelu"}.get(config.activation)
+    if gated is not None:
+        return GatedFeedForward(config.width, config.intermediate_size, gated)
+    return FeedForward(config.width, config.intermediate_size, config.activation)
 
 
 class Experts(ExpertLayer):

@@ -15,7 +15,7 @@ from cutaway.models.decoder import Decoder
 from cutaway.models.llama_config import LlamaConfig, config_from_hf, config_to_hf
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
-from cutaway.nn.feedforward import SwiGLU
+from cutaway.nn.feedforward import GatedFeedForward
 from cutaway.nn.norm import RMSNorm
 from cutaway.nn.rope import apply_rope, rope_frequencies, rope_tables
 
@@ -63,7 +63,7 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = mlp or SwiGLU(config.hidden_size, config.intermediate_size, config.mlp_bias)
+        self.mlp = mlp or GatedFeedForward(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
 
     def forward(
         self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None = None

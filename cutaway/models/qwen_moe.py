@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cutaway.models.llama import Block, Llama
 from cutaway.models.llama_config import LlamaConfig, shape_from_hf, shape_to_hf
 from cutaway.nn.experts import ExpertLayer, RoutingConfig
-from cutaway.nn.feedforward import SwiGLU
+from cutaway.nn.feedforward import GatedFeedForward
 
 MODEL_TYPES = ("qwen2_moe", "qwen3_moe")
 
@@ -52,8 +52,10 @@ class Experts(ExpertLayer):
         D, shared = config.hidden_size, config.shared_expert_intermediate_size
         self.k, self.normalise = config.num_experts_per_tok, config.norm_topk_prob
         self.gate = nn.Linear(D, config.num_experts, bias=False)
-        self.experts = nn.ModuleList(SwiGLU(D, config.moe_intermediate_size) for _ in range(config.num_experts))
-        self.shared_expert = SwiGLU(D, shared) if shared else None
+        self.experts = nn.ModuleList(
+            GatedFeedForward(D, config.moe_intermediate_size) for _ in range(config.num_experts)
+        )
+        self.shared_expert = GatedFeedForward(D, shared) if shared else None
         self.shared_expert_gate = nn.Linear(D, 1, bias=False) if shared else None
 
     def forward(self, x_BTD: Tensor) -> Tensor:

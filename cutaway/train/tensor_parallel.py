@@ -22,7 +22,7 @@ from torch.distributed.tensor.parallel import (
 from cutaway.core.errors import ConfigError
 from cutaway.models import composed, gpt2, llama, mixtral
 from cutaway.nn.experts import ExpertLayer
-from cutaway.nn.feedforward import SwiGLU
+from cutaway.nn.feedforward import FeedForward, GatedFeedForward
 from cutaway.nn.spread_experts import SpreadExperts
 
 
@@ -46,9 +46,8 @@ PAIRS: dict[type[nn.Module], Pair] = {
     composed.GroupedAttention: Pair(("q_proj", "k_proj", "v_proj"), "o_proj"),
     gpt2.Attention: Pair(("c_attn",), "c_proj", fused=3),
     gpt2.MLP: Pair(("c_fc",), "c_proj"),
-    SwiGLU: Pair(("gate_proj", "up_proj"), "down_proj"),
-    composed.Gated: Pair(("gate_proj", "up_proj"), "down_proj"),
-    composed.Plain: Pair(("up_proj",), "down_proj"),
+    GatedFeedForward: Pair(("gate_proj", "up_proj"), "down_proj"),
+    FeedForward: Pair(("up_proj",), "down_proj"),
     mixtral.Expert: Pair(("w1", "w3"), "w2"),
 }
 """The kinds of module that can be split; a new kind is one line."""

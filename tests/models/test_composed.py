@@ -149,7 +149,7 @@ def test_latent_attention_is_attention_over_keys_made_from_the_latent():
         part.view(2, 7, 4, 6).transpose(1, 2) for part in (layer.q_proj(x), layer.k_up_proj(c), layer.v_up_proj(c))
     )
     expected = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-    from cutaway.models.composed import Places
+    from cutaway.models.composed_positions import Places
 
     torch.testing.assert_close(layer(x, Places(), None, None, 0), layer.o_proj(expected))
 
@@ -158,7 +158,7 @@ def test_latent_attention_is_attention_over_keys_made_from_the_latent():
 def test_norms_and_residuals():
     x = torch.randn(1, 5, 24) * 7
     post = make(norm_place="post", positions="none").blocks[0]
-    from cutaway.models.composed import Places
+    from cutaway.models.composed_positions import Places
 
     torch.testing.assert_close(post(x, Places(), None).square().mean(-1), torch.ones(1, 5), atol=1e-3, rtol=1e-3)
     layer = make(norm="layer", norm_place="post", positions="none").blocks[0](x, Places(), None)

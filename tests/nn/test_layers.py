@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutaway.nn.feedforward import SwiGLU
+from cutaway.nn.feedforward import GatedFeedForward
 from cutaway.nn.masks import causal_mask, padding_mask, segment_mask, sliding_window
 from cutaway.nn.norm import RMSNorm
 from cutaway.nn.rope import RopeScaling, apply_rope, rope_frequencies, rope_tables
@@ -64,6 +64,6 @@ def test_rms_norm_and_swiglu_are_their_formulas():
     expected = x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * norm.weight
     torch.testing.assert_close(norm(x), expected)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
-    layer = SwiGLU(6, 10)
+    layer = GatedFeedForward(6, 10)
     gate = layer.gate_proj(x)
     torch.testing.assert_close(layer(x), layer.down_proj(gate * torch.sigmoid(gate) * layer.up_proj(x)))
