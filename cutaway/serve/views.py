@@ -42,8 +42,9 @@ def view_routes(service: Service) -> APIRouter:
 def twin_of(model: nn.Module) -> nn.Module:
     """A model with modules and parameters of its own on the same memory.
 
-    Hooks and `requires_grad` of the twin are not those of the model, so it can be looked at while the model serves. Views take
-    minutes on some models (a Jacobian has a row per width): on the engine's thread every reply would wait for them.
+    Hooks and `requires_grad` of the twin are not those of the model, so it can be looked at while the model serves. Some
+    views take half a minute and more (singular values of everything): on the engine's thread every reply would wait for them.
+    One thing is not private: the Jacobian turns fused attention off in the whole process while it is computed.
     """
     shared: dict[int, object] = {id(weight): nn.Parameter(weight.detach(), False) for weight in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}
