@@ -47,9 +47,10 @@ const lines = (series, { log = false } = {}) => (palette) => {
     legend: { top: 0, left: 0, type: "scroll", textStyle: { color: palette.soft } },
     xAxis: { ...axis(palette), type: "value", min: "dataMin", max: "dataMax", minInterval: 1, splitLine: { show: false } },
     yAxis: { ...axis(palette), type: log ? "log" : "value", splitLine: { lineStyle: { color: palette.line } } },
-    series: Object.entries(series).map(([name, data]) => ({
+    series: Object.entries(series).map(([name, data], i) => ({
       name,
       type: "line",
+      lineStyle: { type: i < 5 ? "solid" : "dashed" }, // the later greys resemble the earlier
       symbolSize: 4,
       data: log ? data.filter(([, y]) => y > 0) : data,
     })),
