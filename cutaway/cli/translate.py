@@ -1,6 +1,7 @@
 """cutaway translate MODEL [FILE] [--text TEXT] [--reference FILE] [--out FILE] [--json] [beam.width=5 beam.length_penalty=0.6]
 
-Write a target for every line with an encoder-decoder, and score the result where a reference is given.
+Write a target for every line with an encoder-decoder, and score the result where a reference is given. One that reads sounds
+(Whisper) takes a sound file and writes what is said.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ PANEL = "Use"
 
 def main(
     model: Annotated[str, typer.Argument(help="A folder with an encoder-decoder and its tokeniser.")],
-    file: Annotated[Path | None, typer.Argument(help="One source per line; may be gzipped.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="One source per line; may be gzipped. Or a sound.")] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="rows=32 beam.width=1 …")] = None,
     text: Annotated[str | None, typer.Option(help="A single source instead of a file.")] = None,
     reference: Annotated[
@@ -30,6 +31,7 @@ def main(
     from cutaway.core.files import write_text
     from cutaway.data.pairs import read_lines
     from cutaway.evaluate.translation import TranslateConfig, score, translate_texts
+    from cutaway.infer.transcribe import transcribe
     from cutaway.models.load import load
 
     if file is not None and "=" in str(file) and not file.exists():  # only settings were given
@@ -37,13 +39,18 @@ def main(
     if (file is None) == (text is None):
         raise ConfigError("give a FILE or --text, and not both", field="file")
     config = load_config(TranslateConfig, None, settings or [])
-    sources = [text] if text is not None else list(read_lines(file, "utf-8"))  # type: ignore[arg-type]
+    loaded = load(model)
+    sound = file if getattr(loaded.model, "SOURCE", "text") == "audio" else None
+    sources = [text or ""] if file is None else [str(sound)] if sound else list(read_lines(file, "utf-8"))
     references = list(read_lines(reference, "utf-8")) if reference else None
     if references is not None and len(references) != len(sources):
         raise ConfigError(
             f"has {len(references)} lines for {len(sources)} sources", field="reference", value=str(reference)
         )
-    targets = translate_texts(load(model), sources, config)
+    if sound:
+        targets = [transcribe(loaded, sound, config.beam, config.max_tokens, config.rows)]
+    else:
+        targets = translate_texts(loaded, sources, config)
     scores = score(targets, references) if references is not None else {}
     if out is not None:
         write_text(out, "".join(target.replace("\n", " ") + "\n" for target in targets))
