@@ -178,7 +178,8 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
     values["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")
     if tokenizer is not None:
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-        values.update(ids)
+        # A tokeniser that lacks one says so, where the configuration has none of its own: readers would take their default.
+        values.update({name: id for name, id in ids.items() if id is not None or values.get(name) is None})
         tokenizer.save(folder)
         if hasattr(model, "logits"):
             known: dict[str, Any] = {name: id for name, id in ids.items() if id is not None}

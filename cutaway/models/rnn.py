@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cutaway.core.config import Config
 from cutaway.models.encoder_decoder import EncoderDecoder, MemoryCache
-from cutaway.nn.attention import Attend
+from cutaway.nn.attention import Attend, wide
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import Memory
 
@@ -93,7 +93,7 @@ class AdditiveAttend(Attend):
         assert mask is not None
         assert bias is None
         scores_BHTS = self.v(torch.tanh(q_BHTK[:, :, :, None] + k_BGSK[:, :, None]))[..., 0]
-        return scores_BHTS.float().masked_fill(~mask, -torch.inf).softmax(-1)
+        return wide(scores_BHTS).masked_fill(~mask, -torch.inf).softmax(-1)
 
 
 class Look(nn.Module):

@@ -45,7 +45,7 @@ def attention_weights(
     q_BHTK: Tensor, k_BGSK: Tensor, mask: Tensor | None, scale: float, *, bias: Tensor | None = None
 ) -> Tensor:
     """The weights, B × H × T × S, in float32 or wider: rows sum to one; a row that may attend to nothing is all zero."""
-    scores = attention_scores(_wide(q_BHTK), _wide(k_BGSK), scale)
+    scores = attention_scores(wide(q_BHTK), wide(k_BGSK), scale)
     if bias is not None:
         scores = scores + bias
     if mask is None:
@@ -94,7 +94,7 @@ def attend_tiled(
     exp(m_old - m_new) whenever a tile raises the maximum.
     """
     H, T, S = q_BHTK.shape[1], q_BHTK.shape[2], k_BGSK.shape[2]
-    q, k, v = _wide(q_BHTK), _wide(_per_query_head(k_BGSK, H)), _wide(_per_query_head(v_BGSK, H))
+    q, k, v = wide(q_BHTK), wide(_per_query_head(k_BGSK, H)), wide(_per_query_head(v_BGSK, H))
     mask = causal_mask(T, S, q.device) if mask is None else mask
     mask = mask.expand(*q.shape[:2], T, S)
     bias = q.new_zeros(()) if bias is None else bias
@@ -155,6 +155,6 @@ def _per_query_head(x_BGSK: Tensor, H: int) -> Tensor:
     return x_BGSK.repeat_interleave(H // x_BGSK.shape[1], dim=1)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """In the format that softmaxes are computed in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

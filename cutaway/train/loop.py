@@ -125,7 +125,7 @@ def train(
     steps = loop.steps or math.ceil(loop.epochs * stream.batches_per_epoch / loop.micro_batches)
     batch = peek(stream)
     flops = flops_per_token(model, batch.length)
-    compiled = pays_to_compile(loop.compile, device, flops * batch.n_positions * loop.micro_batches * steps)
+    compiled = pays_to_compile(model, loop.compile, device, flops * batch.n_positions * loop.micro_batches * steps)
     speed = _Speed(flops, measure_peak(device, precision))
 
     def save() -> None:

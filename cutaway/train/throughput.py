@@ -56,14 +56,18 @@ def measure_peak(device: torch.device, precision: torch.dtype, seconds: float = 
     return best
 
 
-def pays_to_compile(choice: Compile, device: torch.device, flops: float) -> bool:
-    """Whether to compile the blocks of a run that takes `flops` in all.
+def pays_to_compile(model: Any, choice: Compile, device: torch.device, flops: float) -> bool:
+    """Whether to compile the model's blocks, in a run that takes `flops` in all.
 
     `auto` depends on the run and the compiler alone, never on a measurement: a resumed run must choose as before.
 
     Raises:
-        ResourceError: `on`, and there is no C++ compiler.
+        ConfigError, ResourceError: `on`, and there are no blocks, or no C++ compiler.
     """
+    if not hasattr(model, "blocks"):
+        if choice == "on":
+            raise ConfigError("this model has no blocks to compile", field="loop.compile", value=choice, hint="off")
+        return False
     has_compiler = device.type == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
     if choice == "on" and not has_compiler:
         raise ResourceError("there is no C++ compiler", field="loop.compile", value=choice, hint="g++, or off")
@@ -73,8 +77,6 @@ def pays_to_compile(choice: Compile, device: torch.device, flops: float) -> bool
 @contextmanager
 def compiled_blocks(model: Any, wanted: bool) -> Iterator[None]:
     """Inside, the model's blocks run compiled; module names, weights and hooks stay as they are."""
-    if wanted and not hasattr(model, "blocks"):
-        raise ConfigError("this model has no blocks to compile", field="loop.compile", hint="off")
     blocks = list(model.blocks) if wanted else []
     for block in blocks:
         block.forward = torch.compile(block.forward)

@@ -32,11 +32,9 @@ from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
 from cutaway.train.held_out import held_out_loss
-from cutaway.train.loop import LoopConfig
 from cutaway.train.objectives import Metrics
 from cutaway.train.origin import OriginConfig, begin
 from cutaway.train.recipe import Job, RunConfig, carry_out
-from cutaway.train.throughput import Compile
 
 Batch = ImageBatch | SentenceBatch
 
@@ -47,12 +45,6 @@ class VAEOptim(OptimConfig):
     weight_decay: float = Field(0.0, ge=0)
 
 
-class VAELoop(LoopConfig):
-    """As everywhere; these models have no blocks to compile."""
-
-    compile: Compile = "off"
-
-
 class ImageVAERun(RunConfig):
     """Everything a run on images is made of."""
 
@@ -60,7 +52,6 @@ class ImageVAERun(RunConfig):
     model: dict[str, Any] = Field({}, description="shape: latent_size and hidden_sizes of models.vae.VAEConfig")
     loss: VariationalConfig = VariationalConfig()
     optim: VAEOptim = VAEOptim()
-    loop: VAELoop = VAELoop()
 
 
 class TextVAERun(OriginConfig):
@@ -71,7 +62,6 @@ class TextVAERun(OriginConfig):
     model: dict[str, Any] = Field({"model_type": "text_vae"}, description="shape: models.text_vae.TextVAEConfig")
     loss: VariationalConfig = VariationalConfig()
     optim: VAEOptim = VAEOptim()
-    loop: VAELoop = VAELoop()
 
 
 def train_vae(config: ImageVAERun | TextVAERun) -> dict[str, Any]:

@@ -120,10 +120,10 @@ def test_attention_is_that_of_the_papers(score):
             W, U, v = look.query.weight, look.key.weight, look.attend.v.weight[0]
             scores = torch.stack([v @ torch.tanh(W @ h_TD[t] + U @ m) for m in memory_SD])
         weights = scores.softmax(0)
-        torch.testing.assert_close(look.attend.weights(q, k, mask)[0, 0, t], weights.float())
+        torch.testing.assert_close(look.attend.weights(q, k, mask)[0, 0, t], weights)
         context = sum(w * m for w, m in zip(weights, memory_SD, strict=True))
         expected = torch.tanh(look.combine.weight @ torch.cat([context, h_TD[t]]))
-        torch.testing.assert_close(out_TD[t], expected, rtol=1e-5, atol=1e-6)  # weights are float32
+        torch.testing.assert_close(out_TD[t], expected)
 
 
 @pytest.mark.parametrize("tied", [True, False])
