@@ -29,8 +29,8 @@ def chance(kinds: Mapping[str, tuple[str, str]]) -> float:
 
 @torch.no_grad()
 def places(model: Any, tokenizer: Tokenizer, kinds: Mapping[str, tuple[str, str]], when: str) -> dict[str, float]:
-    """`neighbours_{when}` and `analogies_{when}`: the share of words whose nearest word is of their kind, and of analogies that
-    find the plural of an object's kind."""
+    """Two shares, named for `when`: words whose nearest word is of their kind, and analogies that find the plural of an
+    object's kind."""
     words = list(kinds)
     ids = [tokenizer.encode(" " + word)[0] for word in words]
     rows_ND = model.embedding.weight[ids]
