@@ -15,7 +15,8 @@ with `exit_code`; the server answers with `http_status`. Anything else that esca
     ├── ResourceError        memory, disk or a missing optional package
     ├── TrainingError        training cannot go on
     │   ├── NonFiniteLossError
-    │   └── NothingSupervisedError
+    │   ├── NothingSupervisedError
+    │   └── LostProcessError  another process of the run failed
     └── Interrupted          the user pressed Ctrl-C; the work is saved
 """
 
@@ -102,6 +103,10 @@ class NothingSupervisedError(TrainingError):
     """A batch holds no token that the loss looks at."""
 
     exit_code = 2
+
+
+class LostProcessError(TrainingError):
+    """Another process of the run raised an error or died; the last checkpoint is whole, and the same command goes on from it."""
 
 
 class Interrupted(CutawayError):  # noqa: N818 - nothing went wrong

@@ -93,11 +93,11 @@ class SelfAttention(nn.Module):
         self.attend = Attend(self.K**-0.5, config.attention)
 
     def forward(self, x_BTD: Tensor, mask: Tensor) -> Tensor:
-        B, T, D = x_BTD.shape
+        B, T, _ = x_BTD.shape
         q, k, v = (
             part(x_BTD).view(B, T, self.H, self.K).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        return self.attend(q, k, v, mask).transpose(1, 2).reshape(B, T, D)
+        return self.attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
 class AddNorm(nn.Module):

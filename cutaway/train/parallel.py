@@ -45,7 +45,7 @@ def make_meshes(parallel: ParallelConfig, device: str) -> Meshes:
     """
     from torch.distributed.device_mesh import init_device_mesh
 
-    check_processes(parallel)
+    check_processes(parallel, size())
     readers = size() // parallel.tensor
     dense = init_device_mesh(device, (readers, parallel.tensor), mesh_dim_names=("data", "tensor"))
     shape = (readers // parallel.experts, parallel.experts, parallel.tensor)
@@ -53,11 +53,11 @@ def make_meshes(parallel: ParallelConfig, device: str) -> Meshes:
     return Meshes(dense["data"], dense["tensor"], sparse["replicas"], sparse["experts"])
 
 
-def check_processes(parallel: ParallelConfig) -> None:
+def check_processes(parallel: ParallelConfig, processes: int) -> None:
     """Refuse what the number of processes does not allow."""
     for name, wanted, there in (
-        ("tensor", parallel.tensor, size()),
-        ("experts", parallel.experts, size() // parallel.tensor),
+        ("tensor", parallel.tensor, processes),
+        ("experts", parallel.experts, processes // parallel.tensor),
     ):
         if there % wanted:
             raise ConfigError(

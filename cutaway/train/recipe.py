@@ -11,6 +11,7 @@ from pydantic import Field
 from cutaway.core.config import Config
 from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.distributed import first_alone, is_first, join, size
+from cutaway.core.failures import shared_failures
 from cutaway.core.progress import step
 from cutaway.core.seeds import seed_all
 from cutaway.data.stream import Stream
@@ -56,6 +57,7 @@ class Job:
     finish: Callable[[], dict[str, Any]] = dict
 
 
+@shared_failures()
 def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], Job]) -> dict[str, Any]:
     """Run a recipe, or what is left of it; the report is returned and in `out/report.json`.
 
@@ -63,10 +65,11 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
         prepare: makes the job, on a device and for a precision; the same in every call.
 
     Raises:
-        CutawayError: whatever of the files, the configuration or the machine stands in the way; `Interrupted` when stopped.
+        CutawayError: whatever of the files, the configuration or the machine stands in the way; `Interrupted` when stopped;
+            `LostProcessError` when another process of the run failed.
     """
     join()
-    check_processes(config.loop.parallel)
+    check_processes(config.loop.parallel, size())
     with first_alone():
         report = begin_run(config, config.out)
     if report is not None:

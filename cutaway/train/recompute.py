@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 from cutaway.core.errors import ConfigError
+from cutaway.train.blocks import all_blocks
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def recomputed_blocks(model: Any, wanted: bool) -> Iterator[None]:
         raise ConfigError(
             "this model has no blocks to compute again", field="loop.checkpointing", value=True, hint="false"
         )
-    blocks = [*getattr(model, "encoder_blocks", ()), *model.blocks] if wanted else []
+    blocks = all_blocks(model) if wanted else []
     before = [block.__dict__.get("forward") for block in blocks]  # a compiled one
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -12,6 +12,8 @@ from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Rows
 from cutaway.data.stream import Stream
 from cutaway.nn.experts import expert_layers
+from cutaway.nn.positions import RelativeBias
+from cutaway.train.blocks import all_blocks
 from cutaway.train.parallel import ParallelConfig, make_meshes
 
 if TYPE_CHECKING:
@@ -35,30 +37,52 @@ def shard_model(model: Any, parallel: ParallelConfig, precision: torch.dtype) ->
         return
     if not hasattr(model, "blocks"):
         raise ConfigError("has no blocks to shard", field="model", value=model.config.model_type, hint="one process")
-    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+    from torch.distributed.fsdp import (
+        FSDPModule,
+        MixedPrecisionPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
 
     from cutaway.train.tensor_parallel import split_blocks
 
     device: torch.device = next(model.parameters()).device
     meshes = make_meshes(parallel, device.type)
-    if device.type == "cpu" and any(isinstance(module, nn.LayerNorm) for module in model.modules()):
-        precision = torch.float32  # on a CPU, autocast leaves LayerNorm alone, and it takes no mixture of formats
-    low = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    travel = travel_format(model, device.type, precision)
+    low = MixedPrecisionPolicy(param_dtype=travel, reduce_dtype=torch.float32, cast_forward_inputs=False)
     if parallel.experts > 1:
         for experts in spread_experts(model, meshes.experts):
             fully_shard(experts, mesh=meshes.replicas, mp_policy=low)
     if parallel.tensor > 1:
-        split_blocks(model, meshes.tensor)
-    for block in [*getattr(model, "encoder_blocks", ()), *model.blocks]:
+        split_blocks(model, meshes.tensor, whole_experts=parallel.experts > 1)
+    for module in model.modules():
+        if isinstance(module, RelativeBias):  # T5's first block holds it, and all use it
+            fully_shard(module, mesh=meshes.data)
+    for block in all_blocks(model):
         fully_shard(block, mesh=meshes.data, mp_policy=low)
+    fully_shard(model, mesh=meshes.data)
     for name in ("encode", "logits"):  # ways in besides `forward`
         if hasattr(model, name):
-            _register(model, name)
-    fully_shard(model, mesh=meshes.data)
+            register_fsdp_forward_method(model, name)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+def travel_format(model: nn.Module, device: str, precision: torch.dtype) -> torch.dtype:
+    """The format in which blocks are put together, for products in `precision`."""
+    mixed = device == "cpu" and any(isinstance(module, nn.LayerNorm) for module in model.modules())
+    return torch.float32 if mixed else precision  # on a CPU, autocast leaves LayerNorm alone, which takes no mixture
+
+
+def check_experts(model: nn.Module, n: int) -> None:
+    """Refuse a model whose experts cannot be spread over `n` processes."""
+    for number in {len(layer.experts) for layer in expert_layers(model).values()} or {0}:
+        if n > 1 and (not number or number % n):
+            raise ConfigError(
+                f"does not divide the {number} experts of a layer", field="loop.parallel.experts", value=n, hint="1"
+            )
 
 
 def spread_experts(model: nn.Module, mesh: "DeviceMesh") -> list[nn.Module]:
@@ -69,13 +93,8 @@ def spread_experts(model: nn.Module, mesh: "DeviceMesh") -> list[nn.Module]:
     """
     from cutaway.nn.spread_experts import SpreadExperts
 
+    check_experts(model, mesh.size())
     layers = expert_layers(model).values()
-    n = mesh.size()
-    for number in {len(layer.experts) for layer in layers} or {0}:
-        if not number or number % n:
-            raise ConfigError(
-                f"does not divide the {number} experts of a layer", field="loop.parallel.experts", value=n, hint="1"
-            )
     spread = [SpreadExperts(layer.experts, mesh) for layer in layers]
     for layer, experts in zip(layers, spread, strict=True):
         layer.experts = experts  # type: ignore[assignment]
@@ -96,12 +115,6 @@ def gather_model(model: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.unshard()
-
-
-def _register(model: nn.Module, name: str) -> None:
-    from torch.distributed.fsdp import register_fsdp_forward_method
-
-    register_fsdp_forward_method(model, name)
 
 
 class Shard:

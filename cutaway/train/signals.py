@@ -6,6 +6,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from cutaway.core.distributed import size
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,6 +30,8 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, where: TracebackType | None
     ) -> None:
+        if err is not None and self._before and size() > 1:
+            self._before[signal.SIGTERM] = signal.SIG_IGN  # torchrun ends all when one fails; why is yet to be said
         self._put_back()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
