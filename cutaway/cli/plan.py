@@ -3,8 +3,8 @@
 Say what a run would take before it is begun: parameters, FLOPs, memory by part, how many rows fit, time. Settings are those of
 `cutaway pretrain` and `cutaway finetune` (a checkpoint: model=DIR), and the machine's:
 
-    cutaway plan machine.name=h100 machine.devices=8 loop.checkpointing=true tokens=1e12 data.seq_len=2048 \\
-      model.vocab_size=32000 model.hidden_size=4096 model.intermediate_size=11008 model.num_hidden_layers=32 \\
+    cutaway plan machine.name=h100 machine.devices=16 loop.parallel.tensor=2 loop.checkpointing=true tokens=1e12 \\
+      data.seq_len=2048 model.vocab_size=32000 model.hidden_size=4096 model.intermediate_size=11008 model.num_hidden_layers=32 \\
       model.num_attention_heads=32 model.num_key_value_heads=32 model.max_position_embeddings=2048 \\
       model.tie_word_embeddings=false
 """
@@ -59,12 +59,14 @@ def _print(report: dict[str, Any]) -> None:
         f"compute     {flops['token']:.3g} FLOPs per token, {flops['run']:.3g} in the run\n"
         f"machine     {machine['devices']} × {machine['name']}: {machine['flops'] / 1e12:.4g} TFLOP/s, "
         f"{_bytes(machine['memory'])} each ({machine['source']})\n"
+        f"processes   {machine['readers']} read different rows and share the weights, {machine['tensor']} share each product, "
+        f"{machine['experts']} share the experts of a layer\n"
         f"time        {_duration(time['seconds'])}, {time['device_hours']:,.1f} device hours, "
         f"if {time['mfu']:.0%} of the peak is reached (mfu)"
     )
     held = ("weights", "gradients", "optimiser", "copies", "activations", "logits")
     table = Table("precision", "sharding", "checkpointing", *held, "in all", "most rows")
-    table.title = f"memory of one device with {memory['rows']} rows"
+    table.title = f"memory of one process with {memory['rows']} rows"
     for choice in report["choices"]:
         how = (choice["precision"], choice["sharding"], "yes" if choice["checkpointing"] else "no")
         fits = "" if choice["fits"] else " !"

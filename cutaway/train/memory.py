@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ResourceError
 from cutaway.data.batch import Rows
 from cutaway.loss.language_modelling import chunk_positions
+from cutaway.train.blocks import all_blocks
 from cutaway.train.gradients import autocast
 from cutaway.train.objectives import Objective
 from cutaway.train.recompute import recomputed_blocks
@@ -56,7 +58,7 @@ def training_memory(
     kept = activation_bytes(model, objective, row, precision)
     if checkpointing:  # the inputs of the blocks, and one block at a time
         with recomputed_blocks(model, True):
-            kept = activation_bytes(model, objective, row, precision) + kept // len(model.blocks)
+            kept = activation_bytes(model, objective, row, precision) + kept // len(all_blocks(model))
     per_position = kept / row.n_positions
     return Memory(static.weights, static.gradients, static.optimiser, int(per_position * capacity) + head)
 
@@ -64,17 +66,16 @@ def training_memory(
 def activation_bytes(model: Any, objective: Objective, batch: Rows, precision: torch.dtype) -> int:
     """Bytes that autograd keeps for a batch."""
     device = next(model.parameters()).device
-    ours = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    shapes = {tuple(parameter.shape) for parameter in model.parameters()}
+    weights = _Weights(model)
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in ours and not _is_weight_copy(tensor, shapes):
-            kept[storage.data_ptr()] = storage.nbytes()
+        if tensor not in weights:
+            kept[_place(tensor)] = tensor.untyped_storage().nbytes()
         return tensor
 
     with (
+        weights,
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         autocast(device, precision),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
@@ -115,6 +116,22 @@ def _head_bytes(weight_VD: torch.Tensor, capacity: int) -> int:
     return 3 * 4 * chunk_positions(capacity, *weight_VD.shape) * weight_VD.shape[0] + weight_VD.nbytes
 
 
-def _is_weight_copy(tensor: torch.Tensor, shapes: set[tuple[int, ...]]) -> bool:
-    """Whether it is a parameter in autocast's format, which does not grow with the batch."""
-    return tuple(tensor.shape) in shapes or tuple(tensor.T.shape if tensor.dim() == 2 else ()) in shapes
+class _Weights(TorchDispatchMode):
+    """The parameters, and what is made of them while this is open: copies in another format, which do not grow with the batch."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.known = {_place(parameter): parameter.data for parameter in model.parameters()}
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return _place(tensor) in self.known
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten._to_copy.default and args[0] in self:
+            self.known[_place(made)] = made  # kept, so that nothing else takes its place
+        return made
+
+
+def _place(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

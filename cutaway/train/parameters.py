@@ -14,11 +14,7 @@ def count_parameters(model: Any) -> dict[str, Any]:
     A matrix that two modules share counts once. Of experts, a token goes through k of E.
     """
     part_of = _parts(model)
-    share = {
-        id(weight): layer.k / len(layer.experts)
-        for layer in expert_layers(model).values()
-        for weight in layer.experts.parameters()
-    }
+    share = active_shares(model)
     by_part: Counter[str] = Counter()
     for name, weight in model.named_parameters():
         by_part[part_of[name]] += weight.numel()
@@ -30,10 +26,19 @@ def count_parameters(model: Any) -> dict[str, Any]:
     }
 
 
+def active_shares(model: nn.Module) -> dict[int, float]:
+    """Of every weight of an expert, by its `id`, the share of tokens that go through it when the load is even: k of E."""
+    return {
+        id(weight): layer.k / len(layer.experts)
+        for layer in expert_layers(model).values()
+        for weight in layer.experts.parameters()
+    }
+
+
 def _parts(model: Any) -> dict[str, str]:
     """The part that each parameter belongs to, by its name."""
     blocks = {id(weight) for block in model.blocks for weight in block.parameters()}
-    experts = {id(weight) for layer in expert_layers(model).values() for weight in layer.experts.parameters()}
+    experts = active_shares(model)
     found = {}
     for name, weight in model.named_parameters():
         owner = model.get_submodule(name.rpartition(".")[0])

@@ -4,6 +4,7 @@ Everything is asked of a model of fake tensors, which has shapes and no numbers:
 What is an assumption (the share of peak) is a field of the report.
 
     compute   C = flops_per_token · tokens;  seconds = C / (devices · peak · mfu)
+    devices   readers · loop.parallel.tensor; each of them is one process
 """
 
 from collections.abc import Iterator
@@ -27,12 +28,16 @@ from cutaway.models.load import find, read_shape
 from cutaway.text.load import load_tokenizer
 from cutaway.train.finetune import FinetuneConfig
 from cutaway.train.footprint import fake_model, kept_for_backward
-from cutaway.train.machine import MachineConfig, Precision
+from cutaway.train.machine import Device, MachineConfig, Precision
+from cutaway.train.parallel import check_processes
 from cutaway.train.parameters import count_parameters
 from cutaway.train.pretrain import PretrainConfig
 from cutaway.train.recipe import RunConfig
+from cutaway.train.run import check_length
+from cutaway.train.shard import check_experts, travel_format
 from cutaway.train.slurm import SlurmConfig, sbatch_script
-from cutaway.train.step_memory import SLACK, step_memory
+from cutaway.train.step_memory import SLACK, Sharing, step_memory
+from cutaway.train.tensor_parallel import keep_part
 from cutaway.train.throughput import flops_per_token
 
 TOKENS_PER_PARAMETER = 20
@@ -74,15 +79,16 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     """
     if config.sharding == "fsdp" and config.machine.devices == 1:
         raise ConfigError("needs several devices", field="sharding", value="fsdp", hint="machine.devices=8")
+    check_processes(config.loop.parallel, config.machine.devices)
     model = planned_model(config)
-    _check_length(config, model)
+    check_length(config.data, model)
     parameters = count_parameters(model)
     device, precision = config.machine.device(), _precision(config)
-    step_tokens = config.data.rows * config.data.seq_len * config.loop.micro_batches * config.machine.devices
+    step_tokens = config.data.rows * config.data.seq_len * config.loop.micro_batches * _readers(config)
     hint = TOKENS_PER_PARAMETER * parameters["all"]
     tokens = config.tokens or (config.loop.steps * step_tokens if config.loop.steps else hint)
     per_token = flops_per_token(model, config.data.seq_len)
-    choices = list(_choices(config, model, device.memory))
+    choices = list(_choices(config, _part(config, model), device))
     sharding = ("fsdp" if config.machine.devices > 1 else "none") if config.sharding == "auto" else config.sharding
     wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.loop.checkpointing}
     chosen = next(choice for choice in choices if wanted.items() <= choice.items())
@@ -94,6 +100,8 @@ def plan(config: PlanConfig) -> dict[str, Any]:
         "flops": {"token": per_token, "run": per_token * tokens},
         "machine": {
             **config.machine.model_dump(include={"name", "devices"}),
+            "readers": _readers(config),
+            **config.loop.parallel.model_dump(),
             "flops": device.flops[precision],
             "memory": device.memory,
             "nodes": config.machine.nodes,
@@ -146,21 +154,41 @@ def planned_model(config: PlanConfig) -> Any:
     return fake_model(build)
 
 
-def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str, Any]]:
+def _readers(config: PlanConfig) -> int:
+    """Processes that read different rows."""
+    return config.machine.devices // config.loop.parallel.tensor
+
+
+def _part(config: PlanConfig, model: Any) -> Any:
+    """The model as one process has it before its weights are shared: whole, or split where products are."""
+    parallel = config.loop.parallel
+    check_experts(model, parallel.experts)
+    if parallel.tensor == 1:
+        return model
+    part = planned_model(config)
+    keep_part(part, parallel.tensor, whole_experts=parallel.experts > 1)
+    return part
+
+
+def _choices(config: PlanConfig, model: Any, device: Device) -> Iterator[dict[str, Any]]:
     """Every combination of precision, sharding and checkpointing: memory at the configured rows, and the rows that fit."""
     formats: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     for precision, dtype in formats.items():
         per_row, fixed = kept_for_backward(model, config.data.seq_len, dtype)
+        travel = travel_format(model, "cuda" if device.is_gpu else "cpu", dtype)
+        shared = Sharing(_readers(config), config.loop.parallel.experts, travel)
         for sharding in ("none", "fsdp") if config.machine.devices > 1 else ("none",):
             for checkpointing in (False, True):
-                devices = config.machine.devices if sharding == "fsdp" else 1
-                how: dict[str, Any] = {
-                    "length": config.data.seq_len,
-                    "devices": devices,
-                    "checkpointing": checkpointing,
-                }
-                needed = step_memory(model, per_row, fixed, rows=config.data.rows, **how)
-                room = memory - (needed.total - SLACK * needed.activations)
+                needed = step_memory(
+                    model,
+                    per_row,
+                    fixed,
+                    rows=config.data.rows,
+                    length=config.data.seq_len,
+                    checkpointing=checkpointing,
+                    sharing=shared if sharding == "fsdp" else None,
+                )
+                room = device.memory - (needed.total - SLACK * needed.activations)
                 yield {
                     "precision": precision,
                     "sharding": sharding,
@@ -168,7 +196,7 @@ def _choices(config: PlanConfig, model: Any, memory: float) -> Iterator[dict[str
                     "rows": config.data.rows,
                     **asdict(needed),
                     "total": needed.total,
-                    "fits": needed.total <= memory,
+                    "fits": needed.total <= device.memory,
                     "most_rows": max(0, floor(room / (SLACK * needed.activations) * config.data.rows)),
                 }
 
@@ -215,10 +243,3 @@ def _precision(config: PlanConfig) -> Precision:
     if config.machine.name != "this":
         return "bfloat16"
     return "bfloat16" if pick_dtype("auto", pick_device()) == torch.bfloat16 else "float32"
-
-
-def _check_length(config: PlanConfig, model: Any) -> None:
-    if config.data.seq_len > model.context:
-        raise ConfigError(
-            f"the model is made for {model.context} positions", field="data.seq_len", value=config.data.seq_len
-        )

@@ -11,7 +11,7 @@ from torch import nn
 
 from cutaway.core.errors import ConfigError, ResourceError
 from cutaway.models.encoder_decoder import EncoderDecoder
-from cutaway.nn.experts import expert_layers
+from cutaway.train.parameters import active_shares
 
 Compile = Literal["auto", "on", "off"]
 
@@ -27,15 +27,11 @@ def flops_per_token(model: Any, length: int) -> float:
     of an encoder-decoder half of all, since a token passes one side only and the sides are of like length.
     """
     total = 0.0
-    share = {
-        id(module): layer.k / len(layer.experts)
-        for layer in expert_layers(model).values()
-        for module in layer.experts.modules()
-    }
+    share = active_shares(model)
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and weight is not None:
-            total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(module), 1.0)
+            total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(weight), 1.0)
     if hasattr(model, "blocks"):
         total += 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
     return total / 2 if isinstance(model, EncoderDecoder) else total

@@ -23,6 +23,7 @@ from cutaway.models.families import make_model
 from cutaway.optim.adamw import OptimConfig, make_adamw
 from cutaway.train.footprint import fake_model, kept_for_backward
 from cutaway.train.gradients import accumulate
+from cutaway.train.memory import activation_bytes
 from cutaway.train.objectives import causal_lm, masked_lm
 from cutaway.train.parameters import count_parameters
 from cutaway.train.plan import PlanConfig, plan, planned_model, slurm_script
@@ -49,6 +50,7 @@ LLAMA_70B = {
     "num_key_value_heads": 8,
 }
 MIXTRAL = {**LLAMA_7B, "model_type": "mixtral", "intermediate_size": 14336, "num_key_value_heads": 8}
+PARTS = ("weights", "gradients", "optimiser", "copies", "activations", "logits")
 GPT2 = {"model_type": "gpt2", "vocab_size": 50257}
 SMALL: dict[str, dict[str, Any]] = {
     "llama": {"vocab_size": 3000, "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4},
@@ -149,7 +151,7 @@ def test_memory_is_what_a_real_step_holds(name, precision, checkpointing):
     dtype = getattr(torch, precision)
     fake = fake_model(partial(make_model, shape))
     per_row, fixed = kept_for_backward(fake, length, dtype)
-    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, devices=1, checkpointing=checkpointing)
+    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, checkpointing=checkpointing)
     model, ids = make_model(shape), torch.randint(3000, (rows, length))
     batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
     optimizer, objective = make_adamw(model, OptimConfig()), masked_lm if name == "bert" else causal_lm
@@ -165,6 +167,21 @@ def test_memory_is_what_a_real_step_holds(name, precision, checkpointing):
         assert alive.peak < expected.total < 1.5 * alive.peak
     else:
         assert expected.total / 1.1 == pytest.approx(alive.peak, rel=0.15)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_check_before_a_run_counts_what_the_plan_counts(precision):
+    """Also where activations have the shape of a weight: as many positions as the model is wide."""
+    shape, dtype = {**SMALL["llama"], "num_hidden_layers": 1}, getattr(torch, precision)
+    model, kept = make_model(shape), {}
+    for length in (128, 131):
+        ids = torch.randint(3000, (1, length))
+        batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(1, -1), torch.ones_like(ids))
+        per_row, _ = kept_for_backward(fake_model(partial(make_model, shape)), length, dtype)
+        found = activation_bytes(model, lambda model, batch: model(batch.ids_BT), batch, dtype)
+        assert found == pytest.approx(per_row.total, rel=0.02)  # rotary tables serve all rows
+        kept[length] = activation_bytes(model, causal_lm, batch, dtype) - model.embedding.weight.nbytes  # its gradient
+    assert kept[128] / 128 == pytest.approx(kept[131] / 131, rel=0.01)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -230,12 +247,58 @@ def test_sharding_divides_what_can_be_divided():
     for part in ("weights", "gradients", "optimiser"):
         assert shared[part] == whole[part] // 8
     assert shared["activations"] == whole["activations"]
-    block, outside = 4 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096), 4 * (2 * 32000 * 4096 + 4096)
-    assert shared["copies"] == whole["copies"] + 3 * block + outside
+    block, outside = 4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096, 2 * 32000 * 4096 + 4096
+    # Two blocks and a gradient in bfloat16; that gradient, what is outside and its gradient in float32.
+    assert shared["copies"] == pytest.approx((3 * 2 + 4) * block + 2 * 4 * outside, rel=0.01)
     assert report["memory"] == shared  # as the recipes do with several devices
     assert whole["weights"] == 4 * 6_738_415_616
     assert by["bfloat16", "fsdp", True]["activations"] < shared["activations"] / 5
     assert not whole["fits"]
+
+
+@pytest.mark.parametrize(("tensor", "readers"), [(1, 16), (2, 8), (8, 2)])
+def test_a_7b_run_by_hand(tensor, readers):
+    """Llama 7B (D 4096, F 11008, 32 blocks, V 32000) on 16 GPUs in bfloat16 with activation checkpointing, 2 rows of 2048."""
+    report = planned(
+        "machine.devices=16",
+        f"loop.parallel.tensor={tensor}",
+        "loop.checkpointing=true",
+        "data.rows=2",
+        "data.seq_len=2048",
+        "loop.steps=1000",
+        **LLAMA_7B,
+    )
+    memory, D, F, N = report["memory"], 4096, 11008, 2 * 2048
+    products, norms, outside = 4 * D * D + 3 * D * F, 2 * D, 2 * 32000 * D + D
+    held = (32 * (products / tensor + norms) + outside) / readers  # parameters that one process stores
+    assert memory["weights"] == pytest.approx(4 * held, rel=1e-6)
+    assert memory["gradients"] == memory["weights"]
+    assert memory["optimiser"] == pytest.approx(8 * held, rel=1e-6)
+    gathered = 10 * (products / tensor + norms) + 8 * outside
+    assert memory["copies"] == pytest.approx(gathered, rel=0.01)
+    # Kept of every block: its input in float32. Of one block, computed again: of each of its norms the input and what is scaled,
+    # in float32; in bfloat16 the inputs of q, k, v, gate and up, each cast for itself, then q, k, v, what attention gives, both
+    # hidden products, the activation and the product. Outside: of the last norm.
+    one_block = D * (2 * 8 + 5 * 2) + 2 * (4 * D + 4 * F) / tensor
+    assert memory["activations"] == pytest.approx(N * (32 * 4 * D + one_block + 8 * D), rel=0.01)
+    assert memory["total"] / 1.1 == pytest.approx(sum(memory[part] for part in PARTS), rel=1e-6)
+    assert memory["fits"]
+    # 6 FLOPs per weight of a product and token, 6 · layers · D · length for the scores; a third more to compute blocks again.
+    token = 6 * (32 * products + 32000 * D) + 6 * 32 * D * 2048
+    assert report["flops"]["token"] == pytest.approx(token, rel=1e-6)
+    assert report["tokens"]["step"] == readers * N  # those that share products read the same rows
+    seconds = 4 / 3 * token * 1000 * readers * N / (16 * 989.4e12 * 0.4)
+    assert report["time"]["seconds"] == pytest.approx(seconds, rel=1e-6)
+    most = memory["most_rows"]
+    assert report["suggested"]["data.rows"] == 2 <= most
+
+
+def test_experts_are_stored_once_and_put_together_in_part():
+    one, two = (planned("machine.devices=8", f"loop.parallel.experts={n}", **MIXTRAL)["memory"] for n in (1, 4))
+    for part in ("weights", "gradients", "optimiser", "activations"):
+        assert one[part] == two[part]
+    experts = 8 * 3 * 4096 * 14336
+    assert one["copies"] - two["copies"] == pytest.approx(10 * experts * 3 / 4, rel=1e-6)
 
 
 def test_serving_counts_the_cache():
@@ -269,6 +332,7 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
         [
             "machine.name=h100",
             "machine.devices=16",
+            "loop.parallel.tensor=2",
             "data.path=it's mine; rm x.txt",
             "out=runs/$HOME",
             "slurm.partition=gpu",
@@ -304,6 +368,8 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
     settings = words[words.index("pretrain") + 1 :]
     again = load_config(PlanConfig, None, settings)
     assert again.model == SMALL["llama"]
+    assert again.loop.parallel.tensor == 2
+    assert {"--nnodes=2", "--nproc-per-node=8"} <= set(words)
 
 
 @pytest.mark.parametrize(
@@ -314,9 +380,20 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
         (["machine.devices=0"], ConfigError, "machine.devices"),
         (["machine.devices=12"], ConfigError, "not a multiple of per_node 8"),
         (["sharding=fsdp"], ConfigError, "needs several devices"),
+        (
+            ["loop.parallel.tensor=2"],
+            ConfigError,
+            "loop.parallel.tensor=2: must divide the number of processes, which is 1",
+        ),
+        (["machine.devices=8", "loop.parallel.tensor=8"], ConfigError, "loop.parallel.tensor=8: does not divide the"),
+        (
+            ["machine.devices=8", "loop.parallel.experts=2"],
+            ConfigError,
+            "loop.parallel.experts=2: does not divide the 0",
+        ),
         (["mfu=1.5"], ConfigError, "mfu"),
         (["tokens=0"], ConfigError, "tokens"),
-        (["data.seq_len=4096"], ConfigError, "made for 1024 positions"),
+        (["data.seq_len=4096"], ConfigError, "data.seq_len=4096: is longer than the model's context of 1024"),
         (["model.model_type=lama"], ConfigError, "model.model_type='lama'"),
         (["model.model_type=vit"], ConfigError, "a decoder, bert or roberta"),
         (["model.model_type=t5"], ConfigError, "a decoder, bert or roberta"),
@@ -330,7 +407,7 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
     ],
 )
 def test_bad_settings_are_named(settings, kind, says):
-    machine = [] if any(text.startswith("machine") for text in settings) else ["machine=h100"]
+    machine = [] if any(text.startswith(("machine=", "machine.flops")) for text in settings) else ["machine.name=h100"]
     with pytest.raises(kind) as caught:
         plan(load_config(PlanConfig, None, [*machine, *settings]))
     assert says in str(caught.value)
