@@ -20,16 +20,17 @@ from torch.autograd.function import once_differentiable
 IGNORED = -100
 """The target of a position that is not supervised (PyTorch's convention)."""
 
-_CACHED, _MOST = 2**22, 2**26  # logits: 16 MB in float32, which a large cache still holds; 256 MB
+_CACHED, _MOST = 2**23, 2**26  # logits: 16 MB in bfloat16, which a large cache still holds; 128 MB
+_IN_CACHE = 2**19  # logits: 2 MB in float32
 
 
 def chunk_positions(N: int, V: int, D: int) -> int:
     """How many of N positions have their logits held at a time by `linear_cross_entropy`.
 
     As many as keep the logits inside a large cache. With a large vocabulary those are few, and every chunk reads and writes the
-    weight's gradient; then as many as take no more memory than that gradient, within reason. Chunks are of like size.
+    weight's gradient; then as many as take no more memory in bfloat16 than that gradient, within reason. Chunks are of like size.
     """
-    most = max(_CACHED // V, min(D, _MOST // V), 64)
+    most = max(_CACHED // V, min(2 * D, _MOST // V), 64)
     return -(-N // max(1, -(-N // most)))
 
 
@@ -112,19 +113,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 zip(h_ND.to(number).tensor_split(parts), targets_N.tensor_split(parts), strict=True)
             ):
                 logits_CV = F.linear(h_CD, matrix_VD, None if bias_V is None else bias_V.to(number))
-                loss, error_CV = _loss_and_error(
-                    logits_CV, targets_C[:, None], z_loss, label_smoothing, wide, any_grad=training
-                )
-                total += loss
-                if error_CV is None:
-                    continue
+                total += _to_errors(logits_CV, targets_C[:, None], z_loss, label_smoothing, wide, any_grad=training)
+                errors_CV = logits_CV
                 if grad_bias is not None:
-                    grad_bias += error_CV.sum(0).to(grad_bias.dtype)
-                error_CV = error_CV.to(number)
+                    grad_bias += errors_CV.sum(0, dtype=wide).to(grad_bias.dtype)
                 if grad_h is not None:
-                    grad_h.tensor_split(parts)[part].copy_(error_CV @ matrix_VD)
+                    grad_h.tensor_split(parts)[part].copy_(errors_CV @ matrix_VD)
                 if grad_weight is not None:
-                    product_VD = error_CV.T @ h_CD
+                    product_VD = errors_CV.T @ h_CD
                     grad_weight.copy_(product_VD) if part == 0 else grad_weight.add_(product_VD)
         ctx.save_for_backward(grad_h, grad_weight, grad_bias)
         return total
@@ -139,29 +135,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*grads, None, None, None, None, None)
 
 
-def _loss_and_error(
-    logits_CV: Tensor,
-    targets_C1: Tensor,
-    z_loss: float,
-    label_smoothing: float,
-    wide: torch.dtype,
-    any_grad: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """The chunk's summed loss and its derivative by the logits (see the top of this file)."""
-    log_p_CV = F.log_softmax(logits_CV, -1, dtype=wide)
-    log_p_target_C1 = log_p_CV.gather(-1, targets_C1)
-    loss = -(1 - label_smoothing) * log_p_target_C1.sum()
-    if label_smoothing:
-        loss = loss - label_smoothing * log_p_CV.mean(-1).sum()
-    lse_C1 = logits_CV.gather(-1, targets_C1).to(wide) - log_p_target_C1
-    if z_loss:
-        loss = loss + z_loss * lse_C1.square().sum()
-    if not any_grad:
-        return loss, None
-    error_CV = log_p_CV.exp_()
-    if z_loss:
-        error_CV *= 1 + 2 * z_loss * lse_C1
-    if label_smoothing:
-        error_CV -= label_smoothing / error_CV.shape[-1]
-    error_CV.scatter_add_(-1, targets_C1, torch.full_like(log_p_target_C1, label_smoothing - 1))
-    return loss, error_CV
+def _to_errors(
+    logits_CV: Tensor, targets_C1: Tensor, z_loss: float, label_smoothing: float, wide: torch.dtype, any_grad: bool
+) -> Tensor:
+    """The summed loss; where a gradient is wanted, its derivative by the logits takes their place (see the top of this file).
+
+    A few rows at a time on the CPU, so that what is between, in a wider format, stays in the cache.
+    """
+    C, V = logits_CV.shape
+    rows = max(1, _IN_CACHE // V) if logits_CV.device.type == "cpu" else max(1, C)
+    total = torch.zeros((), dtype=wide, device=logits_CV.device)
+    for x_RV, targets_R1 in zip(logits_CV.split(rows), targets_C1.split(rows), strict=True):
+        log_p_RV = F.log_softmax(x_RV, -1, dtype=wide)
+        log_p_target_R1 = log_p_RV.gather(-1, targets_R1)
+        total -= (1 - label_smoothing) * log_p_target_R1.sum()
+        if label_smoothing:
+            total -= label_smoothing * log_p_RV.mean(-1).sum()
+        lse_R1 = x_RV.gather(-1, targets_R1).to(wide) - log_p_target_R1
+        if z_loss:
+            total += z_loss * lse_R1.square().sum()
+        if not any_grad:
+            continue
+        error_RV = log_p_RV.exp_()
+        if z_loss:
+            error_RV *= 1 + 2 * z_loss * lse_R1
+        if label_smoothing:
+            error_RV -= label_smoothing / V
+        error_RV.scatter_add_(-1, targets_R1, torch.full_like(log_p_target_R1, label_smoothing - 1))
+        x_RV.copy_(error_RV)
+    return total

@@ -12,9 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.core.distributed import like, total
+
+_ROWS = 32
+"""In training the tokens of an expert are filled up to a multiple of so many, with some whose weight is zero. The CPU's bfloat16
+products are compiled for every number of rows, which takes as long as the product itself (measured)."""
 
 
 @dataclass(frozen=True)
@@ -134,23 +139,27 @@ def within_capacity(routing: Routing, factor: float) -> Tensor:
     return (place < math.ceil(factor * N * K / E)).view(K, N).T
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # how many tokens an expert gets is another number every time
 def apply_experts(x_ND: Tensor, routing: Routing, experts: nn.Module) -> Tensor:
     """The weighted sum of each token's experts, N × D; a dropped token gets nothing.
 
     Args:
         experts: a list of them, or what has them elsewhere (`nn.spread_experts`).
     """
-    K = routing.experts_NK.shape[1]
+    N, K = routing.experts_NK.shape
     expert_of = routing.experts_NK.flatten()
     order = expert_of.argsort(stable=True)
     if routing.kept_NK is not None:
         order = order[routing.kept_NK.flatten()[order]]
-    token_of = order // K
     counts_E = torch.bincount(expert_of[order], minlength=routing.logits_NE.shape[1]).tolist()
-    weights = routing.weights_NK.flatten()[order].to(x_ND.dtype)[:, None]
-    x_MD = x_ND[token_of]
+    if torch.is_grad_enabled():
+        parts = [functional.pad(part, (0, -len(part) % _ROWS), value=N * K) for part in order.split(counts_E)]
+        order, counts_E = torch.cat(parts), [len(part) for part in parts]
+    token_of = (order // K).clamp(max=N - 1)
+    weights = functional.pad(routing.weights_NK.flatten(), (0, 1)).index_select(0, order).to(x_ND.dtype)
+    x_MD = x_ND.index_select(0, token_of)  # on the CPU the gradient of indexing takes five times as long
     y_MD = _each(experts, x_MD, counts_E) if isinstance(experts, nn.ModuleList) else experts(x_MD, counts_E)
-    return torch.zeros_like(x_ND).index_add_(0, token_of, y_MD * weights)
+    return torch.zeros_like(x_ND).index_add_(0, token_of, y_MD * weights[:, None])
 
 
 def _each(experts: nn.ModuleList, x_MD: Tensor, counts_E: list[int]) -> Tensor:

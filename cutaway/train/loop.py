@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from cutaway.core.allocator import kept_heap
 from cutaway.core.config import Config
 from cutaway.core.device import pick_dtype
 from cutaway.core.distributed import first_alone, is_first, total
@@ -135,6 +136,7 @@ def train(
         RunLog(out, standing.step, loop.tensorboard, is_first()) as log,
         compiled_blocks(model, compiled),
         recomputed_blocks(model, loop.checkpointing),
+        kept_heap(),
         Progress("training", steps, "step", standing.step) as bar,
         StopSignals() as stop,
     ):
