@@ -4,8 +4,7 @@ The text is a few sentences of the small language, whose entropy is known: no mo
 with the same weights, read the same sentences and take the same steps (early stopping takes fewer); one thing differs in each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ import numpy as np
 
 from cutaway.core.config import make_config
 from cutaway.core.seeds import seed_all
-from cutaway.data.augment import Synonyms, drop_words
 from cutaway.data.examples import Example
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import one_thread
+from cutaway.labs.paraphrasing import translators
+from cutaway.labs.remedies import REMEDIES, Remedy, synonyms, with_translations
 from cutaway.labs.small_corpus import DECODER, batches, examples, word_nats, word_tokenizer
 from cutaway.labs.small_language import sentences
 from cutaway.models.families import make_model
@@ -31,64 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SENTENCES, MORE, JUDGED, WATCHED = 48, 8, 150, 48  # to learn from; times as many; to judge on; to stop by
-COPIES, SHARE, ROWS = 8, 0.5, 8  # changed texts of each sentence, share of words changed, rows of a step
-LR = 4e-3
-SYNONYMS = (
-    "sailor diver|farmer miller|cook baker|smith mason|crew friend guest stranger|market harbour bridge tower|"
-    "boat raft ship|garden tree vine|carrot onion egg|chair door wheel"
-)
-ADJECTIVES = ("old", "small", "red", "heavy")
-VERBS = ("anchor load", "plant weed", "boil salt", "paint mend")
-
-
-@dataclass(frozen=True)
-class Remedy:
-    """What one run does differently.
-
-    Args:
-        optim: settings of the optimiser.
-        dropout: of the model.
-        patience: evaluations without a better loss until it stops; the best weights are then restored. None: to the end.
-        text: from the sentences to what is read instead.
-    """
-
-    optim: Mapping[str, float] | None = None
-    dropout: float = 0.0
-    patience: int | None = None
-    text: Callable[[list[str], np.random.Generator], list[str]] | None = None
-
-
-def synonyms() -> dict[str, list[str]]:
-    """For each word those of its class, in the same form; a user would bring such a table."""
-    groups = [group.split() for group in SYNONYMS.split("|")]
-    groups += [[word + "s" for word in group] for group in groups]
-    groups += [[word + ending for word in pair.split()] for pair in VERBS for ending in ("", "s", "ed")]
-    return {
-        word: [other for other in group if other != word] for group in [*groups, list(ADJECTIVES)] for word in group
-    }
-
-
-def with_synonyms(texts: list[str], draw: np.random.Generator) -> list[str]:
-    """The texts, and copies with half of the words replaced."""
-    table = Synonyms(synonyms())
-    return texts + [table.replace(text, SHARE, draw) for _ in range(COPIES) for text in texts]
-
-
-def with_words_dropped(texts: list[str], draw: np.random.Generator) -> list[str]:
-    """The texts, and copies with a tenth of the words left out."""
-    return texts + [drop_words(text, 0.1, draw) for _ in range(COPIES) for text in texts]
-
-
-REMEDIES = {
-    "none": Remedy(),
-    "weight decay": Remedy(optim={"weight_decay": 6.0}),
-    "L2": Remedy(optim={"l2": 0.03}),
-    "L1": Remedy(optim={"l1": 0.3}),
-    "dropout": Remedy(dropout=0.3),
-    "early stopping": Remedy(patience=2),
-    "synonyms": Remedy(text=with_synonyms),
-    "words dropped": Remedy(text=with_words_dropped),
-}
+ROWS, LR = 8, 4e-3  # rows of a step
+ELSEWHERE, TRANSLATOR_STEPS = 3_000, 500  # sentences that the translators learn from
 
 
 @one_thread()
@@ -99,15 +43,20 @@ def measure(setting: Setting) -> Numbers:
     learned, more = drawn[:SENTENCES], drawn[: SENTENCES * MORE]
     watched, judged = drawn[len(more) : len(more) + WATCHED], sentences(JUDGED, 5000 + seed)
     seen, new = examples(learned, tokenizer), examples([one.text for one in judged], tokenizer)
+    remedies = dict(REMEDIES)
+    if not setting.quick:  # translators take as long as all the rest
+        elsewhere = [one.text for one in sentences(ELSEWHERE, 9000 + seed)]
+        remedies["back-translation"] = with_translations(*translators(elsewhere, synonyms(), TRANSLATOR_STEPS, seed))
+    remedies[f"{MORE} × the text"] = Remedy(text=lambda texts, draw: more)
     found: dict[str, list[float]] = {"train": [], "new": [], "steps": [], "zeros": []}
-    for remedy in [*REMEDIES.values(), Remedy(text=lambda texts, draw: more)]:
+    for remedy in remedies.values():
         model, done = trained(remedy, learned, watched, tokenizer, steps, seed)
         found["train"].append(mean_nats(model, seen))
         found["new"].append(mean_nats(model, new))
         found["steps"].append(done)
         found["zeros"].append(zeros(model))
     return {
-        "remedies": [*REMEDIES, f"{MORE} × the text"],
+        "remedies": list(remedies),
         "train_nats": found["train"],
         "new_nats": found["new"],
         "steps": found["steps"],
@@ -176,7 +125,8 @@ def draw(numbers: Mapping) -> "Figure":
     ax.axhline(numbers["entropy_nats"], color="k", ls=":", label="entropy of the language")
     ax.set_xticks(places, numbers["remedies"], rotation=30, ha="right")
     ax.set(ylabel="nats per word", title="one model, the same few sentences, the same steps")
-    ax.legend()
+    ax.set_ylim(top=1.2 * max(numbers["new_nats"]))
+    ax.legend(ncols=3, loc="upper center", fontsize=8)
     return figure
 
 
@@ -259,6 +209,17 @@ LAB = Lab(
                 "增强必须保持文本正确：随机丢词的副本所得不到同义词的一半。",
             ),
             lambda n: gain(n, "words dropped") < gain(n, "synonyms") / 2,
+        ),
+        Limit(
+            "translated",
+            Bilingual(
+                "Translated there and back, one copy of each sentence gains more than 0.2 nats, but less than half of what "
+                "synonyms do, and its translators have read 3,000 other sentences.",
+                "往返翻译得到的副本（每句一份）使其下降 0.2 奈特以上，但不到同义词的一半，而且翻译模型另外读过 3,000 个句子。",
+            ),
+            lambda n: (  # measured in the full run
+                "back-translation" in n["remedies"] and 0.2 < gain(n, "back-translation") < gain(n, "synonyms") / 2
+            ),
         ),
         Limit(
             "more text",
