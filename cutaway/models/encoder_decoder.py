@@ -64,14 +64,18 @@ class EncoderDecoder(LanguageModel, ABC):
         """An empty cache in the model's number format, for `batch` rows of up to `capacity` target positions."""
         return MemoryCache(self.key_value_cache(batch, capacity))
 
-    def encode(self, source_BS: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
+    def source_positions(self, source: Tensor) -> int:
+        """S: how many positions the memory of a source has; one per token, unless a family says otherwise."""
+        return source.shape[1]
+
+    def encode(self, source: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
         """The memory that the decoder reads, B × S × D.
 
         Args:
-            source_BS: token ids, with any padding on the right.
-            mask_BS: true where a token is real; by default all are. What stands at padding is of no meaning.
+            source: token ids, B × S, with any padding on the right; or what else the family reads.
+            mask_BS: true where a position is real; by default all are. What stands at padding is of no meaning.
         """
-        return self.encoded(source_BS, _keys_mask(source_BS, mask_BS))
+        return self.encoded(source, _keys_mask(len(source), self.source_positions(source), mask_BS, source.device))
 
     def forward(
         self,
@@ -93,14 +97,16 @@ class EncoderDecoder(LanguageModel, ABC):
         own, known = (cache.own, cache.memory) if cache is not None else (None, None)
         positions_BT = own.positions(T) if own is not None else torch.arange(T, device=target_BT.device)[None]
         mask = own.mask(T) if own is not None else None
-        memory = Memory(memory_BSD, _keys_mask(memory_BSD, memory_mask_BS), known)
+        B, S, _ = memory_BSD.shape
+        mask_B11S = _keys_mask(B, S, memory_mask_BS, memory_BSD.device)
+        memory = Memory(memory_BSD, mask_B11S, known)
         x_BTD = self.hidden(target_BT, positions_BT, mask, memory, own)
         if own is not None:
             own.advance(T)
         return self.final_norm(x_BTD)
 
     @abstractmethod
-    def encoded(self, source_BS: Tensor, mask_B11S: Tensor) -> Tensor:
+    def encoded(self, source: Tensor, mask_B11S: Tensor) -> Tensor:
         """The encoder with its last norm; what a family defines."""
 
     @abstractmethod
@@ -111,8 +117,8 @@ class EncoderDecoder(LanguageModel, ABC):
         axis."""
 
 
-def _keys_mask(keys_BS: Tensor, mask_BS: Tensor | None) -> Tensor:
+def _keys_mask(B: int, S: int, mask_BS: Tensor | None, device: torch.device) -> Tensor:
     """B × 1 × 1 × S: which keys every query sees; all, where no mask is given."""
     if mask_BS is None:
-        mask_BS = torch.ones(keys_BS.shape[:2], dtype=torch.bool, device=keys_BS.device)
+        mask_BS = torch.ones(B, S, dtype=torch.bool, device=device)
     return mask_BS[:, None, None]

@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
-from cutaway.models.decoder import Decoder
+from cutaway.models.decoder import Decoder, initialise
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
 
 MODEL_TYPES = ("gpt2",)
-_TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
+_TRANSPOSED = re.compile(r"\.(c_attn|q_attn|c_proj|c_fc)\.weight$")
 
 
 class GPT2Config(Config):
@@ -111,13 +111,29 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    def __init__(self, config: GPT2Config):
+    """The embeddings, the blocks (other ones, where a model that is built on this has its own) and the last norm."""
+
+    def __init__(self, config: GPT2Config, block: type[nn.Module] = Block):
         super().__init__()
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.h = nn.ModuleList(block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+    def forward(self, ids_BT: Tensor, positions_BT: Tensor, *given: Any) -> Tensor:
+        """The residual stream after the last block, before the norm; `given` goes to every block."""
+        x_BTD = self.drop(self.wte(ids_BT) + self.wpe(positions_BT))
+        for block in self.h:
+            x_BTD = block(x_BTD, *given)
+        return x_BTD
+
+    def draw(self, config: GPT2Config) -> None:
+        """Random weights; those of what enters the residual stream are scaled by its depth (section 2.3)."""
+        initialise(self, config.initializer_range)
+        for name, weight in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
 
 
 class GPT2(Decoder):
@@ -129,16 +145,11 @@ class GPT2(Decoder):
         super().__init__(config)
         self.transformer = Trunk(config)
         self.finish()
-        for name, weight in self.named_parameters():
-            if name.endswith("c_proj.weight"):  # what enters the residual stream, scaled by its depth (section 2.3)
-                nn.init.normal_(weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
+        self.transformer.draw(config)
 
     def hidden(self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         """The residual stream after the last block."""
-        x_BTD = self.transformer.drop(self.embedding(ids_BT) + self.transformer.wpe(positions_BT))
-        for block in self.blocks:
-            x_BTD = block(x_BTD, mask, cache)
-        return x_BTD
+        return self.transformer(ids_BT, positions_BT, mask, cache)
 
 
 def config_from_hf(values: dict[str, Any]) -> GPT2Config:

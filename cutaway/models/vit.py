@@ -109,6 +109,23 @@ class Trunk(nn.Module):
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))})
         self.layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers, in order."""
+        return self.encoder["layer"]  # type: ignore[return-value]
+
+    @property
+    def context(self) -> int:
+        """Positions: the class token and the patches."""
+        return self.embeddings.position_embeddings.shape[1]
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        """Final hidden states, B × T × D, after the last norm."""
+        x_BTD = self.embeddings(pixels_BCHW)
+        for block in self.blocks:
+            x_BTD = block(x_BTD)
+        return self.layernorm(x_BTD)
+
 
 class ViT(nn.Module):
     """A vision transformer with random weights, and a classifier if there are `labels`."""
@@ -125,14 +142,19 @@ class ViT(nn.Module):
         """Nothing is shared."""
 
     @property
+    def trunk(self) -> Trunk:
+        """All but the head."""
+        return self.vit
+
+    @property
     def blocks(self) -> nn.ModuleList:
         """The layers, in order."""
-        return self.get_submodule("vit.encoder.layer")  # type: ignore[return-value]
+        return self.vit.blocks
 
     @property
     def context(self) -> int:
         """Positions: the class token and the patches."""
-        return self.vit.embeddings.position_embeddings.shape[1]
+        return self.vit.context
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Final hidden states, B × T × D, after the last norm; position 0 is the class token's.
@@ -143,14 +165,18 @@ class ViT(nn.Module):
         Raises:
             DataError: the images do not have the size that the model was made for.
         """
-        x_BTD = self.vit.embeddings(pixels_BCHW)
-        for block in self.blocks:
-            x_BTD = block(x_BTD)
-        return self.vit.layernorm(x_BTD)
+        return self.vit(pixels_BCHW)
 
     def label_logits(self, h_BTD: Tensor) -> Tensor:
         """Scores of every label, B × L, from the class token."""
         return self.classifier(h_BTD[:, 0])
+
+
+def with_labels(model: ViT, labels: tuple[str, ...]) -> ViT:
+    """The trunk of `model`, shared with it, under a fresh head for labels."""
+    made = ViT(model.config.model_copy(update={"labels": labels}))
+    made.vit = model.vit
+    return made
 
 
 def config_from_hf(values: dict[str, Any]) -> ViTConfig:

@@ -93,10 +93,8 @@ class DecoderBlock(nn.Module):
             k, v = cache.write(self.layer, k, v)
         x_BTD = x_BTD + self.dropout(self.self_attn(normed, k, v, mask))
 
-        known = {} if memory.known is None else memory.known
-        if self.layer not in known:
-            known[self.layer] = self.encoder_attn.keys_values(memory.states_BSD)
-        read = self.encoder_attn(self.encoder_attn_layer_norm(x_BTD), *known[self.layer], memory.mask)
+        k, v = memory.keys_values(self.layer, self.encoder_attn.keys_values)
+        read = self.encoder_attn(self.encoder_attn_layer_norm(x_BTD), k, v, memory.mask)
         x_BTD = x_BTD + self.dropout(read)
         return x_BTD + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x_BTD)))))
 
@@ -153,6 +151,10 @@ class Whisper(EncoderDecoder):
         positions = self.model.encoder.embed_positions.weight.requires_grad_(False)
         positions.copy_(sinusoids(config.max_source_positions, config.d_model))
 
+    def source_positions(self, mel_BFM: Tensor) -> int:
+        """S: one position per two frames."""
+        return (mel_BFM.shape[2] + 1) // 2
+
     def encode(self, mel_BFM: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
         """The memory that the decoder reads, B × S × D.
 
@@ -165,14 +167,12 @@ class Whisper(EncoderDecoder):
             DataError: another number of mel bands.
             ContextLengthError: more frames than the model has positions for.
         """
-        B, F, M = mel_BFM.shape
+        _, F, M = mel_BFM.shape
         most = 2 * self.config.max_source_positions
         if self.config.num_mel_bins != F:
             raise DataError("wrong number of mel bands", field="audio", value=F, hint=str(self.config.num_mel_bins))
         if most < M:
             raise ContextLengthError("too many frames", field="audio", value=M, hint=f"at most {most}; cut the sound")
-        if mask_BS is None:
-            mask_BS = torch.ones(B, (M + 1) // 2, dtype=torch.bool, device=mel_BFM.device)
         return super().encode(mel_BFM, mask_BS=mask_BS)
 
     def encoded(self, source_BS: Tensor, mask_B11S: Tensor) -> Tensor:

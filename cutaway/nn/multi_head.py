@@ -3,6 +3,7 @@
 Shapes: B batch, T query positions, S key positions, D model width, H heads, K head width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -26,6 +27,13 @@ class Memory:
     states_BSD: Tensor
     mask: Tensor
     known: MemoryKeys | None = None
+
+    def keys_values(self, layer: int, project: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """B × H × S × K each: what `layer` makes of the states, or made of them before."""
+        known = {} if self.known is None else self.known
+        if layer not in known:
+            known[layer] = project(self.states_BSD)
+        return known[layer]
 
 
 class MultiHead(nn.Module):
@@ -81,7 +89,4 @@ class CrossAttention(MultiHead):
     """A sequence attends to another one."""
 
     def forward(self, x_BTD: Tensor, memory: Memory, layer: int = 0) -> Tensor:
-        known = {} if memory.known is None else memory.known
-        if layer not in known:
-            known[layer] = self.keys_values(memory.states_BSD)
-        return self.read(x_BTD, *known[layer], memory.mask)
+        return self.read(x_BTD, *memory.keys_values(layer, self.keys_values), memory.mask)

@@ -23,6 +23,7 @@ from tests.parity import (
     recurrent,
     t5,
     variational,
+    vision_encoder_decoder,
     vit,
     whisper,
 )
@@ -41,6 +42,7 @@ KINDS: tuple[Kind, ...] = (
     variational.SENTENCES,
     vit.KIND,
     clip.KIND,
+    vision_encoder_decoder.KIND,
 )
 REAL: dict[str, Kind] = {
     "smollm2-135m-instruct": packaged.SMOLLM2,
