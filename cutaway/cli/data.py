@@ -1,5 +1,5 @@
 """cutaway data audit FILES… [--against EVAL]… [--groups GROUPS.json] [--out REPORT.json] [--json] [by=paragraph …]
-cutaway data clean FILES… --out FILE.jsonl [--json] [languages=[en,zh] gopher={} duplicates.threshold=0.7 …]
+cutaway data clean FILES… --out FILE.jsonl [--json] [languages=[en,zh] gopher={} duplicates.threshold=0.7 workers=ray …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=dropout|swap|synonyms|counterfactual [share=0.1 table=FILE …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=back-translation --there MODEL --back MODEL
 
@@ -88,6 +88,8 @@ def clean(files: Files, out: Out, config: Settings = None, encoding: Encoding = 
 
     Settings: by=record|paragraph|line, repair, malformed=error|drop, min_words, max_words, languages, max_broken, max_symbols,
     max_digits, gopher={} (rules for web pages; gopher.min_words …), duplicates.near|threshold|shingle (duplicates=null: kept).
+
+    By several processes: workers.count=8; over machines: workers=ray workers.address=auto. The result is the same.
     """
     from dataclasses import asdict
     from json import dumps

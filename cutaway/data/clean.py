@@ -9,6 +9,8 @@ A record is dropped for the first rule that it breaks; duplicates are looked for
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +21,13 @@ from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.core.files import new_file
 from cutaway.data import quality
-from cutaway.data.duplicates import Duplicate, DuplicateConfig, Seen
+from cutaway.data.duplicates import Duplicate, DuplicateConfig, Mark, Seen, mark
 from cutaway.data.examples import Skipped
 from cutaway.data.language import check_languages, language
 from cutaway.data.quality import GopherConfig
 from cutaway.data.read import Record
 from cutaway.data.units import Unit, text_of, units, words
+from cutaway.data.workers import WorkersConfig, in_order
 
 
 class CleanConfig(Config):
@@ -43,6 +46,7 @@ class CleanConfig(Config):
         None, description="rules for pages of the web: {} for their usual limits; null: none"
     )
     duplicates: DuplicateConfig | None = Field(DuplicateConfig(), description="null keeps duplicates")
+    workers: WorkersConfig = WorkersConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "CleanConfig":
@@ -66,31 +70,56 @@ class CleanReport:
 
 
 def clean(records: Iterable[Record], config: CleanConfig, report: CleanReport) -> Iterator[Record]:
-    """The records that are kept, repaired; `report` is filled on the way.
+    """The records that are kept, repaired; `report` is filled on the way. Each is looked at by a worker; what was seen before is
+    remembered here.
 
     Raises:
-        DataError: a record is malformed, and is not to be dropped for it.
+        DataError: a record is malformed, and is not to be dropped for it. ResourceError: of the workers.
     """
     seen = Seen(config.duplicates) if config.duplicates else None
-    for record in units(records, config.by):
+    judged = in_order(partial(_judge, config), units(records, config.by), config.workers)
+    for one in chain.from_iterable(judged):
         report.read += 1
-        whole = Record(_repair(record.value), record.where) if config.repair else record
-        try:
-            text = text_of(whole)
-        except DataError:
+        where = one.record.where
+        if isinstance(one.fault, DataError):
             if config.malformed == "error":
-                raise
-            report.dropped.add("malformed", record.where)
-            continue
-        if reason := next(faults(text, config), None):
-            report.dropped.add(reason, record.where)
-        elif seen and (duplicate := seen.add(text, record.where)):
-            report.dropped.add("exact duplicate" if duplicate.exact else "near duplicate", record.where)
+                raise one.fault
+            report.dropped.add("malformed", where)
+        elif one.fault:
+            report.dropped.add(one.fault, where)
+        elif seen and one.mark and (duplicate := seen.add_mark(one.mark, where)):
+            report.dropped.add("exact duplicate" if duplicate.exact else "near duplicate", where)
             report.duplicates.append(duplicate)
         else:
             report.kept += 1
-            report.repaired += whole.value != record.value
-            yield whole
+            report.repaired += one.changed
+            yield one.record
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A record, repaired, and what there is to say of it alone."""
+
+    record: Record
+    changed: bool
+    fault: str | DataError | None
+    mark: Mark | None = None
+
+
+def _judge(config: CleanConfig, records: list[Record]) -> list[_Judged]:
+    return [_judged(record, config) for record in records]
+
+
+def _judged(record: Record, config: CleanConfig) -> _Judged:
+    whole = Record(_repair(record.value), record.where) if config.repair else record
+    changed = whole.value != record.value
+    try:
+        text = text_of(whole)
+    except DataError as err:
+        return _Judged(whole, changed, err)
+    if fault := next(faults(text, config), None):
+        return _Judged(whole, changed, fault)
+    return _Judged(whole, changed, None, mark(text, config.duplicates) if config.duplicates else None)
 
 
 def faults(text: str, config: CleanConfig) -> Iterator[str]:

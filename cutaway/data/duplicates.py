@@ -12,7 +12,9 @@ estimated similarity, and the first text of a cluster is kept, so that a stream 
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -52,6 +54,31 @@ class Duplicate:
     exact: bool
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What is remembered of a text: a digest of its normalised form, and the values of its signature where near duplicates are
+    looked for."""
+
+    digest: bytes
+    values: np.ndarray | None
+
+
+def mark(text: str, config: DuplicateConfig) -> Mark:
+    """The mark of a text.
+
+    Raises:
+        ResourceError: `near` is asked for and datasketch is not installed.
+    """
+    digest = xxhash.xxh3_128_digest(normalise(text).encode("utf-8", "surrogatepass"))
+    if not config.near:
+        return Mark(digest, None)
+    signature = _empty(config.permutations, config.seed).copy()
+    listed = iter(shingles(text, config.shingle))
+    while batch := list(islice(listed, _BATCH)):
+        signature.update_batch([one.encode("utf-8", "surrogatepass") for one in batch])
+    return Mark(digest, signature.hashvalues)
+
+
 class Seen:
     """The distinct texts so far. It holds no text: about 6 kB for each distinct one, however long it is (160 bytes where
     only exact duplicates are looked for).
@@ -64,30 +91,30 @@ class Seen:
         self._config = config
         self._places: dict[bytes, str] = {}
         if config.near:
-            MinHash, LSH = _datasketch()
+            _, LSH = _datasketch()
             # A missed candidate is lost, a false one is only compared: recall weighs more than precision.
             self._index = LSH(config.threshold, config.permutations, weights=(0.1, 0.9))
-            self._empty = MinHash(config.permutations, config.seed, hashfunc=xxhash.xxh32_intdigest)
             self._signatures: list[tuple[str, np.ndarray]] = []
 
     def add(self, text: str, where: str) -> Duplicate | None:
         """What earlier text this one repeats, the most similar one; None for a new text, which is remembered."""
-        digest = xxhash.xxh3_128_digest(normalise(text).encode("utf-8", "surrogatepass"))
-        if first := self._places.get(digest):
+        return self.add_mark(mark(text, self._config), where)
+
+    def add_mark(self, one: Mark, where: str) -> Duplicate | None:
+        """As `add`, for a text whose mark was made before."""
+        if first := self._places.get(one.digest):
             return Duplicate(where, first, 1.0, exact=True)
-        if self._config.near:
-            signature = self._empty.copy()
-            listed = iter(shingles(text, self._config.shingle))
-            while batch := list(islice(listed, _BATCH)):
-                signature.update_batch([one.encode("utf-8", "surrogatepass") for one in batch])
+        if one.values is not None:
+            signature = _empty(self._config.permutations, self._config.seed).copy()
+            signature.hashvalues = one.values
             found = [self._signatures[candidate] for candidate in sorted(self._index.query(signature))]
-            similar = [(float(np.mean(values == signature.hashvalues)), first) for first, values in found]
-            best = max(similar, key=lambda one: one[0], default=(0.0, ""))
+            similar = [(float(np.mean(values == one.values)), first) for first, values in found]
+            best = max(similar, key=lambda pair: pair[0], default=(0.0, ""))
             if best[0] >= self._config.threshold:
                 return Duplicate(where, best[1], best[0], exact=False)
             self._index.insert(len(self._signatures), signature, check_duplication=False)
-            self._signatures.append((where, signature.hashvalues))
-        self._places[digest] = where
+            self._signatures.append((where, one.values))
+        self._places[one.digest] = where
         return None
 
 
@@ -118,6 +145,13 @@ def clusters(duplicates: Iterable[Duplicate]) -> dict[str, list[Duplicate]]:
     for one in duplicates:
         found.setdefault(one.first, []).append(one)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+@cache
+def _empty(permutations: int, seed: int) -> Any:
+    """A signature of nothing; others are copies of it, with its permutations."""
+    MinHash, _ = _datasketch()
+    return MinHash(permutations, seed, hashfunc=xxhash.xxh32_intdigest)
 
 
 def _datasketch() -> tuple[type, type]:
