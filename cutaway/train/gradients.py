@@ -39,10 +39,24 @@ def accumulate(
     precision: torch.dtype = torch.float32,
     copies: int = 1,
 ) -> StepResult:
-    """Leave in `.grad` the gradient of the mean loss over all supervised tokens of `batches`.
+    """Leave in `.grad` the gradient of the mean loss over all supervised tokens of `batches`; otherwise as `accumulate_sum`."""
+    result = accumulate_sum(model, objective, batches, step, precision, copies)
+    _scale(gradients(model), 1 / result.targets)
+    return result
 
-    The sums are divided once, at the end, by the tokens of all micro-batches; so any split of the same rows gives the
-    same gradient, however unevenly the supervised tokens lie.
+
+def accumulate_sum(
+    model: nn.Module,
+    objective: Objective,
+    batches: Iterable[Any],
+    step: int = 0,
+    precision: torch.dtype = torch.float32,
+    copies: int = 1,
+) -> StepResult:
+    """Leave in `.grad` the gradient of the loss summed over all supervised tokens of `batches`.
+
+    What divides it is the number of tokens of all micro-batches, so any split of the same rows gives the same gradient,
+    however unevenly the supervised tokens lie.
 
     Args:
         step: for the messages.
@@ -75,7 +89,6 @@ def accumulate(
         raise NothingSupervisedError(
             f"step {step} holds no supervised token", hint="check the loss mask: do the replies fit into data.seq_len?"
         )
-    _scale(gradients(model), 1 / n_targets)
     sums = dict(zip(metrics, total(*metrics.values()), strict=True))
     means = {name: value / copies / n_seen for name, value in sums.items()}
     return StepResult(loss_sum / n_targets, int(n_targets), int(n_tokens), means)
@@ -88,26 +101,28 @@ def _not_finite(value: float, step: int, where: str) -> NonFiniteLossError:
     )
 
 
-def clip(model: nn.Module, limit: float | None, step: int = 0) -> float:
-    """Scale the gradient so that its global norm is at most `limit`; return the norm it had.
+def clip(model: nn.Module, limit: float | None, step: int = 0, divisor: float = 1.0) -> float:
+    """Divide the gradient, and scale it so that its global norm is at most `limit`: once, since every pass over all gradients
+    takes about a hundredth of a step. Returns the norm before clipping.
 
     Raises:
         NonFiniteLossError: a gradient that is NaN or infinite.
     """
     grads = gradients(model)
-    value = _norm(grads)
+    value = _norm(grads) / divisor
     if not _finite(value):
         raise NonFiniteLossError(
             f"the gradient norm is {value} at step {step}; the optimiser did not step on it", hint="lower optim.lr"
         )
-    if limit is not None and value > limit:
-        _scale(grads, limit / value)
+    scale = (min(1.0, limit / value) if limit is not None and value > 0 else 1.0) / divisor
+    if scale != 1.0:
+        _scale(grads, scale)
     return value
 
 
-def gradient_norms(model: Any) -> dict[str, float]:
-    """Norm of the gradient by part: the embedding, every block, and what is left (final norm, untied head); of a model without
-    these, all of it."""
+def gradient_norms(model: Any, divisor: float = 1.0) -> dict[str, float]:
+    """Norm of the divided gradient by part: the embedding, every block, and what is left (final norm, untied head); of a model
+    without these, all of it."""
     parts: dict[str, list[nn.Parameter]] = {}
     if hasattr(model, "embedding"):
         parts["embedding"] = list(model.embedding.parameters())
@@ -116,7 +131,7 @@ def gradient_norms(model: Any) -> dict[str, float]:
     named = {id(parameter) for part in parts.values() for parameter in part}
     parts["rest"] = [parameter for parameter in model.parameters() if id(parameter) not in named]
     grads = {name: [p.grad for p in part if p.grad is not None] for name, part in parts.items()}
-    return {name: _norm(found) for name, found in grads.items() if found}
+    return {name: _norm(found) / divisor for name, found in grads.items() if found}
 
 
 def _norm(grads: list[Tensor]) -> float:

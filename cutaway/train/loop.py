@@ -33,7 +33,7 @@ from cutaway.nn.experts import forget_load, move_biases
 from cutaway.optim.adamw import OptimConfig, make_adamw
 from cutaway.optim.schedule import lr_factor
 from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_checkpoint, save_weights
-from cutaway.train.gradients import accumulate, clip, gradient_norms
+from cutaway.train.gradients import accumulate_sum, clip, gradient_norms
 from cutaway.train.logs import RunLog
 from cutaway.train.objectives import Objective
 from cutaway.train.parallel import ParallelConfig
@@ -148,10 +148,10 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batches, copies = islice(stream, loop.micro_batches), loop.parallel.tensor
-            result = accumulate(model, objective, batches, standing.step + 1, precision, copies)
+            result = accumulate_sum(model, objective, batches, standing.step + 1, precision, copies)
             due = standing.step + 1 == steps or (standing.step + 1) % loop.log_every == 0
-            traced = {"gradient_norms": gradient_norms(model)} if due and loop.trace_gradients else {}
-            norm = clip(model, optim.clip, standing.step + 1)
+            traced = {"gradient_norms": gradient_norms(model, result.targets)} if due and loop.trace_gradients else {}
+            norm = clip(model, optim.clip, standing.step + 1, result.targets)
             optimizer.step()
             optimizer.zero_grad()
             move_biases(model)
