@@ -2,13 +2,12 @@
 import { Attention } from "./attention.js";
 import { Choice } from "./choice.js";
 import { turns } from "./conversation.js";
-import { evidence, flowing } from "./evidence.js";
 import { Failure } from "./failure.js";
 import { html, useEffect, useState } from "./html.js";
 import { percent, t } from "./i18n.js";
 import { Icon } from "./icons.js";
 import { Lens } from "./lens.js";
-import { openPassage, place } from "./passage.js";
+import { flowing, openPassage, place, placesIn } from "./passage.js";
 import { inspect, sentenceOf } from "./reply.js";
 import { visible } from "./run.js";
 import { openToken } from "./tokens.js";
@@ -65,7 +64,7 @@ function Head({ turn, answer, index, report }) {
   `;
 }
 
-/** The passages that support the token's sentence, by what they say of it. */
+/** The passages that support the token's sentence or are related to it, by what they say of it. */
 function Behind({ answer, index }) {
   const sentence = sentenceOf(answer, index);
   const passages = answer.passages.filter(({ number }) => sentence?.passages.includes(number));
@@ -74,13 +73,17 @@ function Behind({ answer, index }) {
       <h3 id="part-behind">${t("behind.title")}</h3>
       ${passages.length === 0 && html`<p class="muted">${t("behind.none")}</p>`}
       ${passages.map((passage) => html`
-        <p class="quote">${excerpt(flowing(passage.text), answer.text.slice(sentence.start, sentence.end))}</p>
+        <p class="quote">${excerpt(passage, sentence)}</p>
         <button class="button" onClick=${() => openPassage(answer, passage, sentence)}>
           <span class="citation">${passage.number}</span> ${place(passage)}
         </button>
       `)}
+      ${passages.length > 0 && !sentence.supported && html`<p class="muted">${t("passage.related")}</p>`}
     </section>
   `;
 }
 
-const excerpt = (text, claim) => evidence(text, [claim]).map(({ start, end }) => text.slice(start, end)).join(" … ");
+function excerpt(passage, sentence) {
+  const text = flowing(passage.text);
+  return placesIn(passage, [sentence]).map(({ start, end }) => text.slice(start, end)).join(" … ");
+}

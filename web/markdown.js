@@ -26,14 +26,14 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
 
 /**
  * @param text      Markdown.
- * @param sentences {start, end, passages, supported} in order, spans in characters of `text`: a supported one is followed by
- *                  the numbers of its passages, one without support is marked. A citation is a button with
- *                  data-citation, the passage's number, and data-sentence, which of `sentences` it follows.
+ * @param sentences {start, end, passages, supported} in order, spans in units of `text`: each is followed by the numbers of its
+ *                  passages, one without support is marked. A citation is a button with data-citation, the passage's
+ *                  number, and data-sentence, which of `sentences` it follows.
  */
 export function rendered(text, sentences = []) {
   const fragment = DOMPurify.sanitize(marked.parse(attributed(text, sentences)), SAFE);
   markSentences(fragment);
-  linkCitations(fragment);
+  linkCitations(fragment, sentences);
   return fragment;
 }
 
@@ -45,7 +45,7 @@ function attributed(text, sentences) {
     const skip = sentence.match(BLOCK_SYNTAX)[0].length;
     const body = sentence.slice(skip).trimEnd();
     const marks = passages.map((passage) => `${CITE}${passage},${number}${CITE}`).join("");
-    out += text.slice(at, start + skip) + (supported ? `${body}\u00a0${marks}` : OPEN + body + CLOSE);
+    out += text.slice(at, start + skip) + (supported ? body : OPEN + body + CLOSE) + (marks && `\u00a0${marks}`);
     out += sentence.slice(skip + body.length);
     at = end;
   }
@@ -66,19 +66,22 @@ function markSentences(fragment) {
   }
 }
 
-function linkCitations(fragment) {
+function linkCitations(fragment, sentences) {
   for (const node of textNodes(fragment)) {
     const pieces = node.data.split(/(\uE002\d+,\d+\uE002)/);
-    if (pieces.length > 1) node.replaceWith(...pieces.map((part) => (part.startsWith(CITE) ? citation(part) : part)));
+    if (pieces.length > 1) node.replaceWith(...pieces.map((part) => (part.startsWith(CITE) ? citation(part, sentences) : part)));
   }
 }
 
-function citation(mark) {
+function citation(mark, sentences) {
   const [passage, sentence] = mark.slice(1, -1).split(",");
-  const link = element("button", passage, { className: "citation", type: "button" });
+  const link = element("button", cited(passage, sentences[sentence]), { className: "citation", type: "button" });
   Object.assign(link.dataset, { citation: passage, sentence });
   return link;
 }
+
+/** The number of a passage as it follows a sentence: with a question mark if it is only related to it. */
+export const cited = (number, { supported }) => (supported ? `${number}` : `${number}?`);
 
 function textNodes(fragment) {
   const walker = document.createTreeWalker(fragment, NodeFilter.SHOW_TEXT);

@@ -4,8 +4,9 @@ import { grounded, model, sampling, showTokens } from "./preferences.js";
 import { hasDocuments } from "./server.js";
 
 /**
- * state: "streaming", "done", "stopped" or "failed" (then `error`). tokens: {text, bytes, start, probability}, if asked for;
- * starts and the spans of sentences count the 16-bit units of `text`. The rest comes at the end, as the API's `cutaway`.
+ * state: "streaming", "done", "stopped" or "failed" (then `error`). tokens: {text, bytes, start, probability}, if asked for.
+ * The rest comes at the end, as the API's `cutaway`, except that starts and ends count the 16-bit units of a JavaScript string:
+ * those of tokens and sentences in `text`, those of a sentence's evidence in the text of its passage.
  */
 export const EMPTY = { state: "streaming", text: "", tokens: [], passages: [], sentences: [], answered: null };
 
@@ -38,15 +39,30 @@ export function read(answer, event) {
   if (choice?.finish_reason) news.finish = choice.finish_reason;
   if (event.usage) news.usage = event.usage;
   if (event.cutaway) Object.assign(news, event.cutaway);
-  if (news.sentences) news.sentences = inUnits(news.sentences, news.text);
+  if (news.sentences) news.sentences = inUnits(news);
   return news;
 }
 
-/** Sentences with their spans in the 16-bit units of a JavaScript string; the API counts characters, of which some take two. */
-function inUnits(sentences, text) {
-  const units = [0];
-  for (const character of text) units.push(units.at(-1) + character.length);
-  return sentences.map((sentence) => ({ ...sentence, start: units[sentence.start], end: units[sentence.end] }));
+/** Sentences with spans in units; the API counts characters, of which some take two, and those of evidence in the whole source. */
+function inUnits({ text, passages, sentences }) {
+  const said = units(text);
+  const held = new Map(passages.map(({ number, start, text }) => [number, { start, units: units(text) }]));
+  return sentences.map((sentence) => ({
+    ...sentence,
+    start: said[sentence.start],
+    end: said[sentence.end],
+    evidence: sentence.evidence.map(({ passage, start, end }) => {
+      const within = held.get(passage);
+      return { passage, start: within.units[start - within.start], end: within.units[end - within.start] };
+    }),
+  }));
+}
+
+/** Where each character of a text begins, and where the last ends. */
+function units(text) {
+  const found = [0];
+  for (const character of text) found.push(found.at(-1) + character.length);
+  return found;
 }
 
 /** Tokens with their places in the text. It is decoded from the bytes of all, because a character may be split over tokens. */

@@ -1,8 +1,9 @@
 // A reply as its tokens, coloured by how surprising each was.
 import { html } from "./html.js";
 import { percent, t } from "./i18n.js";
+import { cited } from "./markdown.js";
 import { openSide, side } from "./opened.js";
-import { openPassage } from "./passage.js";
+import { aboutCitation, openPassage } from "./passage.js";
 import { sentenceOf } from "./reply.js";
 import { TokenRun, visible } from "./run.js";
 
@@ -32,8 +33,8 @@ const Citations = ({ answer, sentence }) =>
   answer.passages
     .filter(({ number }) => sentence?.passages.includes(number))
     .map((passage) => html`
-      <button class="citation" aria-label=${t("answer.citation", { n: passage.number })}
-        onClick=${() => openPassage(answer, passage, sentence)}>${passage.number}</button>
+      <button class="citation" title=${aboutCitation({ passage, sentence })} aria-label=${aboutCitation({ passage, sentence })}
+        onClick=${() => openPassage(answer, passage, sentence)}>${cited(passage.number, sentence)}</button>
     `);
 
 /** 0 for a certain token to 1 for one of 1 in 1,000: bits of surprise over ten. */

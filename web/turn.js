@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { rendered } from "./markdown.js";
 import { side } from "./opened.js";
 import { showTokens } from "./preferences.js";
-import { openPassage, place } from "./passage.js";
+import { aboutCitation, openPassage, place } from "./passage.js";
 import { Tokens } from "./tokens.js";
 
 export const Turn = ({ turn, index }) => html`
@@ -48,7 +48,7 @@ function Prose({ answer }) {
   useLayoutEffect(() => {
     box.current.replaceChildren(rendered(answer.text, answer.sentences));
     for (const mark of box.current.querySelectorAll("mark.unsupported")) mark.title = t("answer.unsupported");
-    for (const link of box.current.querySelectorAll(".citation")) link.ariaLabel = t("answer.citation", { n: link.textContent });
+    for (const link of box.current.querySelectorAll(".citation")) link.ariaLabel = link.title = aboutCitation(cited(link));
   }, [answer]);
   useEffect(() => {
     for (const link of box.current.querySelectorAll(".citation")) {

@@ -75,7 +75,8 @@ export const WORDS = {
 
   "answer.sources": ["Sources", "出处"],
   "answer.citation": ["Open source {n}", "打开出处 {n}"],
-  "answer.unsupported": ["No passage supports this sentence", "没有段落支持这句话"],
+  "answer.unsupported": ["No passage was found to say this", "没有找到这样说的段落"],
+  "answer.related": ["Open source {n}, which is about this but may not say it", "打开出处 {n}：内容相关，但未必这样说"],
   "answer.doubtful": ["Sentences without support: {n}", "{n} 句没有依据"],
   "answer.nearest": ["The nearest that was found", "找到的最接近的段落"],
   "answer.nocover": [
@@ -127,7 +128,11 @@ export const WORDS = {
   "passage.onpage": ["p. {page}", "第 {page} 页"],
   "passage.chars": ["Characters", "字符"],
   "passage.score": ["Score", "得分"],
-  "passage.marked": ["Marked: what the reply says, nearest in words.", "标出的是与回答用词最接近的句子。"],
+  "passage.marked": ["Marked: what the reply rests on.", "标出的是回答所依据的句子。"],
+  "passage.related": [
+    "Marked: what comes nearest in words. Whether it says what the reply says could not be established: compare them.",
+    "标出的是用词最接近的句子。无法确定它是否就是回答所说的意思：请自行对照。",
+  ],
   "passage.uncited": ["The reply does not cite this passage.", "回答没有引用这个段落。"],
 
   "tokens.label": ["Tokens of the reply; arrow keys move, Enter opens", "回答的词元；方向键移动，Enter 打开"],

@@ -20,24 +20,11 @@ def main(
     """Answer from the documents, and say which passage each sentence rests on."""
     from json import dumps
 
-    from cutaway.core.errors import ConfigError
     from cutaway.models.load import load
     from cutaway.models.packaged import CHAT_MODEL
     from cutaway.retrieve.answer import answer, generator
     from cutaway.retrieve.index import Index
 
-    if not (index / "index.json").exists():
-        raise ConfigError("holds no index", field="index", value=str(index), hint="make one: cutaway index DIR --out …")
-    loaded = load(model or CHAT_MODEL)
-
-    result = answer(question, Index.open(index), generator(loaded))
-    if json:
-        typer.echo(dumps(result.json(), ensure_ascii=False))
-        return
-    typer.echo(result.cited)
-    for number in result.citations:
-        hit = result.passages[number - 1]
-        place = f", page {hit.page}" if hit.page else f", {hit.heading}" if hit.heading else ""
-        typer.echo(f"  [{number}] {hit.source}{place}")
-    if result.answerable and not result.grounded:
-        typer.echo("Sentences without a number are not supported by any passage.", err=True)
+    opened = Index.existing(index)
+    result = answer(question, opened, generator(load(model or CHAT_MODEL)))
+    typer.echo(dumps(result.json(), ensure_ascii=False) if json else result.printed())

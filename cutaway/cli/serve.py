@@ -29,31 +29,25 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Serve a model over the OpenAI API, with the page at /."""
-    from cutaway.core.config import load_config
     from cutaway.core.errors import ConfigError
     from cutaway.models.load import load
     from cutaway.models.packaged import SENTENCE_ENCODER, packaged_path
     from cutaway.retrieve.embed import Embedder
     from cutaway.retrieve.index import Index
     from cutaway.serve.app import create_app
-    from cutaway.serve.config import ServeConfig
+    from cutaway.serve.config import read_settings
     from cutaway.serve.run import run
 
-    flags = {"host": host, "port": port, "labs": labs}
-    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    resolved = load_config(ServeConfig, config, [*given, *(settings or [])])
-    if api_key is not None:  # not through YAML: a key may look like a number
-        resolved = resolved.model_copy(update={"api_key": api_key})
-    for name, folder in {"index": index, "labs": resolved.labs}.items():
-        if folder and not folder.is_dir():
-            raise ConfigError("no such folder", field=name, value=str(folder))
+    resolved = read_settings(settings or [], config, host=host, port=port, labs=labs, api_key=api_key)
+    if resolved.labs and not resolved.labs.is_dir():
+        raise ConfigError("no such folder", field="labs", value=str(resolved.labs))
+    opened = Index.existing(index) if index else None
     loaded = load(model, dtype=dtype, device=device)
     if adapter:
         from cutaway.adapt.peft_files import load_adapter
 
         load_adapter(loaded.model, adapter)
-    embedder = Embedder() if index or packaged_path(SENTENCE_ENCODER) else None
-    opened = Index.open(index, embedder) if index else None
+    embedder = Embedder() if opened is None and packaged_path(SENTENCE_ENCODER) else None
 
     def ready(url: str) -> None:
         key = "KEY" if resolved.api_key else "none"

@@ -37,7 +37,6 @@ def main(
 
     import xxhash
 
-    from cutaway.core.config import load_config
     from cutaway.core.errors import ConfigError
     from cutaway.core.files import cache_dir, resource, write_text
     from cutaway.core.progress import step
@@ -47,21 +46,18 @@ def main(
     from cutaway.retrieve.answer import answer, generator
     from cutaway.retrieve.embed import Embedder
     from cutaway.retrieve.index import Index
-    from cutaway.serve.config import ServeConfig
+    from cutaway.serve.config import read_settings
 
     if documents is not None and "=" in str(documents) and not documents.exists():  # only settings were given
         documents, settings = None, [str(documents), *(settings or [])]
-    flags = {"host": host, "port": port, "labs": labs if labs.is_dir() else None}
-    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    own = {"serve": given, "finetune": []}
+    own: dict[str, list[str]] = {"serve": [], "finetune": []}
     for setting in settings or []:
         group, dot, rest = setting.partition(".")
         if not dot or group not in own:
             raise ConfigError("begins with serve. or finetune.", field=setting)
         own[group].append(rest)
-    resolved = load_config(ServeConfig, None, own["serve"])
-    if api_key is not None:
-        resolved = resolved.model_copy(update={"api_key": api_key})
+    shown = labs if labs.is_dir() else None
+    resolved = read_settings(own["serve"], host=host, port=port, labs=shown, api_key=api_key)
 
     documents = documents or resource("docs/topics")
     spec = model or CHAT_MODEL
@@ -84,10 +80,7 @@ def main(
 
     if once is not None:
         result = answer(once, index, generate)
-        typer.echo(dumps(result.json(), ensure_ascii=False, indent=1) if json else result.cited)
-        if not json:
-            for number in result.citations:
-                typer.echo(f"  [{number}] {result.passages[number - 1].source}")
+        typer.echo(dumps(result.json(), ensure_ascii=False, indent=1) if json else result.printed())
         return
 
     evaluated = place / "evaluation.json"
@@ -98,8 +91,7 @@ def main(
         with step("evaluating on your documents"):
             known = {"key": key, "model": spec, **evaluate_documents(index, generate)}
         write_text(evaluated, dumps(known, ensure_ascii=False, indent=1))
-    shown = {name: value for name, value in known.items() if isinstance(value, int | float)}
-    typer.echo("  ".join(f"{name} {value}" for name, value in shown.items()))
+    typer.echo("  ".join(f"{name} {value}" for name, value in known.items() if isinstance(value, int | float)))
 
     from cutaway.serve.app import create_app
     from cutaway.serve.run import run

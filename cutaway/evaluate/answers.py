@@ -17,17 +17,14 @@ class Asked:
 def measure_answers(asked: Sequence[Asked]) -> dict[str, float]:
     """Shares, 0…1, over what each can be counted on; a share of nothing is left out.
 
-    `hit_rate`: the source is among the passages. `valid_citations`: citations that point to a passage of the answer.
-    `unsupported_sentences`: sentences that no passage supports. `false_refusals`, `false_answers`: refused though a source
-    holds the answer, answered though none does.
+    `hit_rate`: the source is among the passages. `unsupported_sentences`: sentences that no passage supports.
+    `false_refusals`, `false_answers`: refused though a source holds the answer, answered though none does.
     """
     held = [one for one in asked if one.source is not None]
     not_held = [one for one in asked if one.source is None]
     sentences = [sentence for one in asked for sentence in one.answer.sentences]
-    cited = [1 <= n <= len(one.answer.passages) for one in asked for n in one.answer.citations]
     shares = {
         "hit_rate": [any(hit.source == one.source for hit in one.answer.passages) for one in held],
-        "valid_citations": cited,
         "unsupported_sentences": [not sentence.supported for sentence in sentences],
         "false_refusals": [not one.answer.answerable for one in held],
         "false_answers": [one.answer.answerable for one in not_held],

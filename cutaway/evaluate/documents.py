@@ -9,6 +9,7 @@ from typing import Any
 
 from cutaway.evaluate.answers import Asked, measure_answers
 from cutaway.retrieve.answer import Generate, answer
+from cutaway.retrieve.full_text import is_chinese
 from cutaway.retrieve.index import Hit, Index
 from cutaway.text.sentences import sentences
 
@@ -17,6 +18,9 @@ FOREIGN = (
     "Which striker scored the winning goal in the 1934 village cup?",
     "How many eggs does my grandmother's sponge cake need?",
     "What colour is the mayor's bicycle?",
+    "一九三四年村庄杯足球赛的制胜球是谁踢进的？",
+    "奶奶做的海绵蛋糕要放几个鸡蛋？",
+    "市长的自行车是什么颜色的？",
 )
 
 
@@ -43,7 +47,8 @@ def evaluate_documents(index: Index, generate: Generate, seed: int = 0) -> dict[
 
 
 def _question(passage: Hit) -> str:
-    return f"What about {passage.heading.split(' › ')[-1]}?"
+    heading = passage.heading.split(" › ")[-1]
+    return f"{heading}是什么？" if is_chinese(heading) else f"What about {heading}?"
 
 
 def _sentence(passage: Hit) -> str:

@@ -1,4 +1,4 @@
-"""Full-text search: BM25 (Robertson et al. 1995, Lucene's variant) over English stems and Chinese character pairs."""
+"""Full-text search: BM25 (Robertson et al. 1995, Lucene's variant) over English stems, and Chinese characters and their pairs."""
 
 import re
 from collections.abc import Sequence
@@ -9,31 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 K1, B = 1.2, 0.75
-_TOKEN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]+|[^\W_]+")
-_CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]")
+_CJK = r"[\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff]"
+_RUN = re.compile(f"{_CJK}+")
+_TOKEN = re.compile(rf"{_CJK}+|[^\W_]+")
 _STOP_WORDS = """
 a about all also an and any are as at be been but by can could did do does for from had has have how if in into is it its may
 me more most no nor not of on one or our should so some such than that the their them then there these they this those to was
 we were what when where which while who why will with would you your
-什么 怎么 如何 为什 为何 哪些 哪个 多少 是什 么是 怎样 吗 呢 的 了 是 在 和 请问 有什 有哪 会怎 谁 几
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
+# Cut out before characters are paired, the longest first: no pair straddles one.
+_CHINESE_STOP_WORDS = """
+为什么 有没有 什么 怎么 怎样 如何 哪里 哪些 哪个 哪种 多少 为何 请问 是否 可以 能否 应该 应当 吗 呢 吧 的 了 是 几 谁 会 哪
+"""
+_STOP_RUN = re.compile("|".join(_CHINESE_STOP_WORDS.split()))
 
 
 def terms(text: str) -> list[str]:
-    """What is looked up: lower-case stems of words that carry meaning, and pairs of neighbouring CJK characters.
+    """What is looked up: lower-case stems of words that carry meaning; CJK characters, and pairs of neighbours.
 
     >>> terms("How are the gradients clipped?")
     ['gradient', 'clip']
     >>> terms("温度是什么")
-    ['温度', '度是']
+    ['温', '度', '温度']
     """
     found: list[str] = []
     words: list[str] = []
     for token in _TOKEN.findall(text.lower()):
-        if _CJK.match(token):
-            pairs = [token[i : i + 2] for i in range(len(token) - 1)] or [token]
-            found.extend(pair for pair in pairs if pair not in STOP_WORDS)
+        if _RUN.match(token):
+            found.extend(gram for run in _STOP_RUN.split(token) for n in (1, 2) for gram in _grams(run, n))
         elif token not in STOP_WORDS:
             words.append(token)
             found.append("")
@@ -44,7 +48,7 @@ def terms(text: str) -> list[str]:
 def is_chinese(text: str) -> bool:
     """Whether at least a third of the letters are CJK characters."""
     letters = sum(char.isalpha() for char in text)
-    return bool(letters) and 3 * len(_CJK.findall(text)) >= letters
+    return bool(letters) and 3 * sum(map(len, _RUN.findall(text))) >= letters
 
 
 def coverage(query: Sequence[str], passage: Sequence[str]) -> float:
@@ -86,6 +90,10 @@ class FullText:
         k = min(k, self._length)
         top = np.argpartition(-scores, k - 1)[:k] if k else np.zeros(0, np.int64)
         return [(float(scores[i]), int(i)) for i in top[np.lexsort((top, -scores[top]))] if scores[i] > 0]
+
+
+def _grams(run: str, n: int) -> list[str]:
+    return [run[i : i + n] for i in range(len(run) - n + 1)]
 
 
 @cache

@@ -27,13 +27,14 @@ from cutaway.retrieve.chunk import ChunkConfig, chunk
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.full_text import FullText, is_chinese
 from cutaway.retrieve.fuse import reciprocal_rank_fusion
-from cutaway.retrieve.load import Document, find_documents, load_document
+from cutaway.retrieve.load import Document, find_documents, parse, read_bytes
 from cutaway.retrieve.shrink import Projection, check_dimensions, forget_whole, is_shrunk, open_store, shrink
 from cutaway.retrieve.store import Store
 from cutaway.retrieve.vectors import ExactVectors
 
 Mode = Literal["hybrid", "vector", "text"]
 EXACT_LIMIT = 250_000  # passages; above it LanceDB's approximate index searches
+_ABOUT = "index.json"
 _CANDIDATES = 100  # of each ranking, before fusion
 _PASSAGES_PER_COMMIT = 256
 
@@ -107,10 +108,10 @@ class Index:
         """
         embedder, chunking = embedder or Embedder(), chunking or ChunkConfig()
         check_dimensions(dimensions, embedder.width)
-        about = folder / "index.json"
+        about = folder / _ABOUT
         mine = {"embedder": embedder.name, "width": embedder.width, **chunking.model_dump(), "dimensions": dimensions}
         if about.exists():
-            made = json.loads(about.read_text(encoding="utf-8"))
+            made = _read_about(about)
             if dimensions is None:
                 dimensions = mine["dimensions"] = made.get("dimensions")
             for name in mine:
@@ -124,6 +125,19 @@ class Index:
         else:
             write_text(about, json.dumps(mine, indent=1))
         return cls(folder, embedder, chunking, dimensions)
+
+    @classmethod
+    def existing(cls, folder: Path, embedder: Embedder | None = None) -> "Index":
+        """Open the index in `folder`, to search it.
+
+        Raises:
+            ConfigError: there is none, or as `open`.
+        """
+        if not (folder / _ABOUT).is_file():
+            raise ConfigError(
+                "holds no index", field="index", value=str(folder), hint=f"make one: cutaway index DIR --out {folder}"
+            )
+        return cls.open(folder, embedder)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -223,16 +237,16 @@ class Index:
             )
         allowed = self._allowed(where or {})
         n = max(_CANDIDATES, k)
-        query_D = self._encode([query])[0]
         with_vectors = mode == "vector" or (mode == "hybrid" and not is_chinese(query))
-        near = self._nearest(query_D, n, allowed) if with_vectors else []
+        query_D = self._encode([query])[0] if with_vectors else None
+        near = [] if query_D is None else self._nearest(query_D, n, allowed)
         bm25 = {row: score for score, row in self._full_text.search(query, n, allowed)} if mode != "vector" else {}
         found = reciprocal_rank_fusion([near, list(bm25)])[:k]
         return [
             Hit(
                 **self._rows[row],
                 score=score,
-                cosine=float(self._vectors.full_ND[row] @ query_D) if with_vectors else None,
+                cosine=None if query_D is None else float(self._vectors.full_ND[row] @ query_D),
                 bm25=bm25.get(row, 0.0),
             )
             for row, score in found
@@ -259,14 +273,10 @@ class Index:
 
     def _changed_rows(self, source: str, path: Path, content: str | None) -> list[dict[str, Any]] | None:
         """The passages of a file, without vectors; None when its content is the one that is indexed."""
-        try:
-            now = xxhash.xxh3_128_hexdigest(path.read_bytes()) if path.stat().st_size else ""
-        except OSError as err:
-            raise DataError(f"cannot be read: {err.strerror}", field="file", value=source) from None
+        now = xxhash.xxh3_128_hexdigest(data := read_bytes(path, source))
         if now == content:
             return None
-        document = load_document(path, source)
-        return [{**row, "content": now} for row in self._passages(document)]
+        return [{**row, "content": now} for row in self._passages(parse(data, path, source))]
 
     def _passages(self, document: Document) -> list[dict[str, Any]]:
         return [
@@ -309,6 +319,16 @@ class Index:
             except BlockingIOError:
                 raise BusyError("another process is writing to it", field="index", value=str(self.folder)) from None
             yield
+
+
+def _read_about(file: Path) -> dict[str, Any]:
+    try:
+        made = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        made = None
+    if not isinstance(made, dict):
+        raise ConfigError("is damaged", field="index", value=str(file), hint="remove the folder and index again")
+    return made
 
 
 def _context(row: Mapping[str, Any]) -> str:

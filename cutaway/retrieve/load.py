@@ -5,6 +5,7 @@ document is run, fetched or followed.
 """
 
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,20 +48,38 @@ def load_document(path: Path, source: str | None = None) -> Document:
         DataError: missing, unreadable, empty, too large, binary, not UTF-8, encrypted, a scan without text, or an unknown kind.
     """
     name = source or str(path)
-    loader = LOADERS.get(path.suffix.lower())
-    if loader is None:
-        raise DataError("is of no kind that can be read", field="file", value=name, hint=f"known: {' '.join(LOADERS)}")
+    return parse(read_bytes(path, name), path, name)
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """What a file holds; its errors call it `name`.
+
+    Raises:
+        DataError: missing, unreadable, too large, or no ordinary file: a pipe would wait for ever.
+    """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(
-                f"holds {size / 2**20:.0f} MB", field="file", value=name, hint=f"{MAX_BYTES >> 20} MB at most: split it"
-            )
-        data = path.read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError("is no file", field="file", value=name)
+        if status.st_size > MAX_BYTES:
+            size = f"{status.st_size / 2**20:.0f} MB"
+            raise DataError(f"holds {size}", field="file", value=name, hint=f"{MAX_BYTES >> 20} MB at most: split it")
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError("no such file", field="file", value=name) from None
     except OSError as err:
         raise DataError(f"cannot be read: {err.strerror}", field="file", value=name) from None
+
+
+def parse(data: bytes, path: Path, name: str) -> Document:
+    """A file's bytes as a document; the ending of its path says of what kind they are.
+
+    Raises:
+        DataError: an unknown kind, or what `load_document` says of contents.
+    """
+    loader = LOADERS.get(path.suffix.lower())
+    if loader is None:
+        raise DataError("is of no kind that can be read", field="file", value=name, hint=f"known: {' '.join(LOADERS)}")
     document = loader(data, name, path.stem)
     if not document.text.strip():
         raise DataError("holds no text", field="file", value=name)
@@ -77,10 +96,17 @@ def find_documents(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir() and not entry.is_symlink():
+        if _is_folder(entry):
             yield from find_documents(entry, skipped)
         elif entry.suffix.lower() in LOADERS:
             yield entry
+
+
+def _is_folder(entry: Path) -> bool:
+    try:
+        return entry.is_dir() and not entry.is_symlink()
+    except OSError:  # not even its kind may be known: reading it as a file tells why
+        return False
 
 
 def markdown_sections(text: str) -> tuple[Section, ...]:

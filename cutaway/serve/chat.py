@@ -85,7 +85,7 @@ class ChatReply:
             "object": "chat.completion",
             "choices": choices,
             "usage": self.replies.usage,
-            "cutaway": await self._cutaway(),
+            "cutaway": self._cutaway(),
         }
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -98,7 +98,7 @@ class ChatReply:
                 yield self._chunk([_delta(index, {"content": output.text}, logprobs)])
             if output.finish_reason:
                 yield self._chunk([_delta(index, {}, finish_reason=output.finish_reason)])
-        yield self._chunk([], cutaway=await self._cutaway())
+        yield self._chunk([], cutaway=self._cutaway())
         if self.body.stream_options.include_usage:
             yield self._chunk([], usage=self.replies.usage)
 
@@ -111,7 +111,7 @@ class ChatReply:
         tokenizer = self.service.tokenizer
         return {"content": [token_logprob(tokenizer, one) for one in found if one.id not in tokenizer.end_ids]}
 
-    async def _cutaway(self) -> dict[str, Any]:
+    def _cutaway(self) -> dict[str, Any]:
         told: dict[str, Any] = self.replies.timings
         [request, *_], [outputs, *_] = self.replies.requests, self.replies.outputs
         if self.body.inspect:
@@ -121,7 +121,7 @@ class ChatReply:
             told["sampling"] = request.sampling.model_dump(exclude_defaults=True, mode="json")
         if self.grounding:
             text = "".join(output.text for output in outputs)
-            told |= await explain(self.service, self.grounding, text)
+            told |= explain(self.grounding, text)
         return told
 
 

@@ -1,10 +1,11 @@
 """Settings of the server."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
 
-from cutaway.core.config import Config
+from cutaway.core.config import Config, load_config, make_config
 from cutaway.infer.engine import EngineConfig
 
 
@@ -24,3 +25,17 @@ class ServeConfig(Config):
     max_inputs: int = Field(256, ge=1, description="texts per request for embeddings")
     max_view_tokens: int = Field(64, ge=1, description="tokens of a text that the whole model is looked at on")
     ping: float = Field(15, gt=0, description="seconds between signs of life on a quiet stream")
+
+
+def read_settings(
+    settings: Sequence[str], file: Path | None = None, *, api_key: str | None = None, **flags: object
+) -> ServeConfig:
+    """The configuration of a file, the flags of a command that were given (the others are None), and `key=value` settings.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    config = load_config(ServeConfig, file, [*given, *settings])
+    # Not through YAML: a key may look like a number.
+    return config if api_key is None else make_config(ServeConfig, {**config.model_dump(), "api_key": api_key})

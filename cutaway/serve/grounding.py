@@ -3,7 +3,7 @@
 from typing import Any
 
 from cutaway.core.errors import RequestError
-from cutaway.retrieve.answer import Grounding, conclude, ground, passage_json, sentence_json
+from cutaway.retrieve.answer import Grounding, conclude, ground
 from cutaway.serve.protocol import Documents
 from cutaway.serve.service import Service
 
@@ -28,17 +28,8 @@ async def put_passages(service: Service, messages: list[dict[str, str]], wanted:
     return await service.worker.call(search)
 
 
-async def explain(service: Service, grounding: Grounding, text: str) -> dict[str, Any]:
+def explain(grounding: Grounding, text: str) -> dict[str, Any]:
     """What a reply rests on, as docs/api.md has it."""
-    assert service.index is not None
-    embedder = service.index.embedder
-    answer = await service.worker.call(lambda: conclude(text, grounding, embedder))
-    return {
-        "answered": answer.answerable,
-        "grounded": answer.grounded,
-        "text": answer.text,
-        "cited": answer.cited,
-        "citations": answer.citations,
-        "sentences": [sentence_json(one) for one in answer.sentences],
-        "passages": [passage_json(number, hit) for number, hit in enumerate(answer.passages, 1)],
-    }
+    told = conclude(text, grounding).json()
+    told["answered"] = told.pop("answerable")
+    return {name: value for name, value in told.items() if name not in ("question", "timings")}

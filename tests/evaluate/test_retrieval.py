@@ -33,11 +33,10 @@ def test_by_hand():
 
 def test_answers():
     hit = Hit("1", "a.md", "", "", None, 0, 1, "x")
-    good = Answer("q", "A. B.", "", [Sentence(0, 2, (1,), 0.9), Sentence(3, 5, (), 0.0)], [1], [hit], True, False)
+    good = Answer("q", "A. B.", "", [Sentence(0, 2, True), Sentence(3, 5)], [1], [hit], True, False)
     refused = Answer("q", "no", "no", [], [], [hit], False, False)
     assert measure_answers([Asked(good, "a.md"), Asked(refused, "b.md"), Asked(refused, None)]) == {
         "hit_rate": 0.5,
-        "valid_citations": 1.0,
         "unsupported_sentences": 0.5,
         "false_refusals": 0.5,
         "false_answers": 0.0,

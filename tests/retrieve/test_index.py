@@ -113,6 +113,13 @@ def test_what_is_refused(index: Index, docs: Path, tmp_path: Path):
         Index.open(index.folder, other)
     with pytest.raises(ConfigError, match="size"):
         Index.open(index.folder, Bag(), ChunkConfig(size=99))
+    with pytest.raises(ConfigError, match="no index"):
+        Index.existing(docs, Bag())
+    assert not (docs / "index.json").exists()
+    for damage in ("{", "[]"):
+        (index.folder / "index.json").write_text(damage)
+        with pytest.raises(ConfigError, match="damaged"):
+            Index.existing(index.folder, Bag())
 
 
 def test_empty_index(index: Index, tmp_path: Path):
@@ -159,7 +166,9 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     assert "[7]" not in result.text
     assert [sentence.supported for sentence in result.sentences] == [True, False, False]
     assert result.citations == [1]
-    assert result.cited.startswith("Copper melts at 1085 degrees. [1]")
+    assert result.cited == "Copper melts at 1085 degrees. [1] Copper melts at 2000 degrees. Bananas are yellow fruit."
+    (evidence,) = result.sentences[0].evidence
+    assert (docs / evidence.source).read_text()[evidence.start : evidence.end] == "Copper melts at 1085 degrees."
     assert not result.grounded
     assert json.loads(json.dumps(result.json()))["passages"][0]["number"] == 1
     refused = answer(
@@ -173,6 +182,6 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     assert answer("谁赢了足球比赛", index, lambda messages, opening: "").text == "这些文档没有回答这个问题。"
     chinese = ground("温度越高会怎样？", index)
     assert chinese.answerable
-    assert conclude("温度越高，分布越平。", chinese, index.embedder).citations == [1]
+    assert conclude("温度越高，分布越平。", chinese).citations == [1]
     with pytest.raises(RequestError):
         ground(" ", index)

@@ -90,6 +90,9 @@ def test_more_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         load_document(pdf(tmp_path / "scan.pdf", ["", ""]))
     with pytest.raises(DataError, match="encrypted"):
         load_document(pdf(tmp_path / "locked.pdf", ["secret"], password="p"))
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match="no file"):
+        load_document(tmp_path / "pipe.txt")
     monkeypatch.setattr(load, "MAX_BYTES", 3)
     (tmp_path / "huge.txt").write_text("four")
     with pytest.raises(DataError, match="at most"):
@@ -117,3 +120,9 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Path, "iterdir", refused)
     assert [p.name for p in find_documents(tmp_path, skipped)] == ["a.txt"]
     assert skipped == {str(tmp_path / "b"): "cannot be read: Permission denied"}
+
+    def unknown(self: Path):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(Path, "is_dir", unknown)
+    assert [p.name for p in find_documents(tmp_path, skipped)] == ["a.txt"], "reading it tells why it cannot be read"

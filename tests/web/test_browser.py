@@ -217,7 +217,7 @@ def test_server_that_went_away_is_said(locked_page):
 def test_markdown_is_safe_cited_and_marked(page):
     page.open()
     text = "- Heat **spreads** it.\n- Cats fly. [7] <img src=x onerror=alert(1)><script>alert(1)</script>[a](javascript:alert(1))"
-    spans = [(text.index("Heat"), "Heat **spreads** it.", [2], True), (text.index("- Cats"), "- Cats fly.", [], False)]
+    spans = [(text.index("Heat"), "Heat **spreads** it.", [2], True), (text.index("- Cats"), "- Cats fly.", [3], False)]
     sentences = [
         {"start": start, "end": start + len(said), "passages": passages, "supported": supported}
         for start, said, passages, supported in spans
@@ -230,47 +230,30 @@ def test_markdown_is_safe_cited_and_marked(page):
     )
     button = '<button class="citation" type="button" data-citation="2" data-sentence="0">2</button>'
     assert f"<strong>spreads</strong> it.&nbsp;{button}" in found
-    assert '<mark class="unsupported">Cats fly.</mark> [7]' in found
+    assert '<mark class="unsupported">Cats fly.</mark>&nbsp;<button' in found
+    assert 'data-citation="3" data-sentence="1">3?</button> [7]' in found
     assert "<img" not in found
     assert "<script" not in found
     assert "javascript:" not in found
 
 
-@pytest.mark.parametrize(
-    ("passage", "claims", "marked"),
-    [
-        ("Cats sleep. Dogs bark at night. Birds sing.", ["Dogs bark."], ["Dogs bark at night."]),
-        ("Cats sleep. Dogs bark.", ["Dogs bark and cats sleep."], ["Cats sleep.", "Dogs bark."]),
-        ("Cats sleep. Dogs bark.", ["Dogs bark.", "Cats sleep."], ["Cats sleep.", "Dogs bark."]),
-        ("猫在睡觉。狗在夜里叫。", ["狗在夜里叫。"], ["狗在夜里叫。"]),
-        ("Cats sleep.", ["没有"], []),
-        ("Cats sleep.", [], []),
-    ],
-)
-def test_evidence_is_the_sentence_that_says_it(page, passage, claims, marked):
-    page.open()
-    found = page.driver.execute_async_script(
-        "const [text, claims, done] = arguments; import('/evidence.js').then(({evidence}) =>"
-        "done(evidence(text, claims).map(({start, end}) => text.slice(start, end))));",
-        passage,
-        claims,
-    )
-    assert found == marked
-
-
 def test_spans_are_of_characters(page):
     """Python counts an emoji as one, JavaScript as two."""
     page.open()
-    event = {
-        "choices": [],
-        "cutaway": {"text": "Hi 🙂. Cats sleep.", "sentences": [{"start": 0, "end": 5}, {"start": 6, "end": 17}]},
-    }
+    places = [{"passage": 1, "source": "a.md", "start": 107, "end": 112}]
+    sentences = [{"start": 0, "end": 5, "evidence": places}, {"start": 6, "end": 17, "evidence": []}]
+    passages = [{"number": 1, "start": 100, "text": "Oh 🙂 so\nit is."}]
+    event = {"choices": [], "cutaway": {"text": "Hi 🙂. Cats sleep.", "sentences": sentences, "passages": passages}}
     found = page.driver.execute_async_script(
-        "const [event, done] = arguments; import('/reply.js').then(({EMPTY, read}) => {"
-        "const {text, sentences} = read(EMPTY, event); done(sentences.map(({start, end}) => text.slice(start, end))); });",
+        "const [event, done] = arguments; Promise.all([import('/reply.js'), import('/passage.js')]).then(([reply, passage]) => {"
+        "const {text, sentences, passages} = reply.read(reply.EMPTY, event);"
+        "const shown = passage.flowing(passages[0].text);"
+        "const places = passage.placesIn(passages[0], [sentences[0], sentences[0]]);"
+        "const cut = (text) => ({start, end}) => text.slice(start, end);"
+        "done([...sentences.map(cut(text)), ...places.map(cut(shown))]); });",
         event,
     )
-    assert found == ["Hi 🙂.", "Cats sleep."]
+    assert found == ["Hi 🙂.", "Cats sleep.", "\nit i"]
 
 
 def test_a_character_of_several_tokens_is_readable(page):
