@@ -2,9 +2,10 @@
 cutaway data clean FILES… --out FILE.jsonl [--json] [languages=[en,zh] gopher={} duplicates.threshold=0.7 workers=ray …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=dropout|swap|synonyms|counterfactual [share=0.1 table=FILE …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=back-translation --there MODEL --back MODEL
+cutaway data encode FILES… tokenizer=DIR [--json] [seq_len=1024 held_out=FILE workers=ray workers.address=auto …]
 
-See what is in your data, drop what should not be learned, and make more of what should. Files are text, JSONL, JSON and Parquet,
-folders and patterns.
+See what is in your data, drop what should not be learned, make more of what should, and encode it before a run. Files are text,
+JSONL, JSON and Parquet, folders and patterns.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     C = TypeVar("C", bound=Config)
 
 PANEL = "Train"
-app = typer.Typer(help="Audit, clean and augment your data.", no_args_is_help=True)
+app = typer.Typer(help="Audit, clean, augment and encode your data.", no_args_is_help=True)
 
 Files = Annotated[
     list[str], typer.Argument(metavar="FILES… [KEY=VALUE]…", help="Files, folders and patterns, then settings.")
@@ -158,6 +159,38 @@ def augment(
         return
     typer.echo(f"{written:,} records → {out}")
     typer.echo(f"next: cutaway data audit {out}")
+
+
+@app.command("encode")
+def encode(files: Files, config: Settings = None, json: Json = False) -> None:
+    """Turn files into tokens before a run, which finds them: by several processes, or over machines.
+
+    Settings: those of a run's data (seq_len, over_long, held_out, encoding, cache), its tokenizer, workers.kind|count|address.
+    """
+    from json import dumps
+
+    from cutaway.core.progress import step
+    from cutaway.data.corpus import EncodeConfig, encode_corpus
+    from cutaway.text.load import load_tokenizer
+
+    paths, settings = _arguments(files, EncodeConfig, config)
+    with step("encoding"):
+        stores = encode_corpus(
+            settings.model_copy(update={"path": tuple(map(Path, paths))}), load_tokenizer(settings.tokenizer)
+        )
+    counts = {"pieces": sum(map(len, stores)), "tokens": sum(store.tokens for store in stores)}
+    skipped = [store.skipped["counts"] for store in stores]
+    if json:
+        typer.echo(dumps({**counts, "skipped": skipped}, ensure_ascii=False))
+        return
+    left_out = "; ".join(f"{count:,} {why}" for one in skipped for why, count in one.items())
+    typer.echo(
+        f"{counts['tokens']:,} tokens in {counts['pieces']:,} pieces" + (f"; left out: {left_out}" * bool(left_out))
+    )
+    where = paths[0] if len(paths) == 1 else f"[{','.join(paths)}]"
+    typer.echo(
+        f"next: cutaway pretrain data.path={where} data.seq_len={settings.seq_len} tokenizer={settings.tokenizer} out=…"
+    )
 
 
 def _translation(model: str) -> "Callable[[list[str]], list[str]]":

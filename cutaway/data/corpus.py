@@ -14,6 +14,7 @@ from cutaway.data.examples import OverLong
 from cutaway.data.read import find_files, read_records
 from cutaway.data.store import Store, file_key, open_store
 from cutaway.data.stream import BatchStream
+from cutaway.data.workers import WorkersConfig
 from cutaway.text.tokenizer import Tokenizer
 
 
@@ -63,6 +64,24 @@ def open_corpus(config: DataConfig, tokenizer: Tokenizer, seed: int) -> Corpus:
     return Corpus(stream(store, train), stream(other, held), store.skipped)
 
 
+class EncodeConfig(DataConfig):
+    """The data of a run, to be encoded before it; settings of batches may stand here and change nothing."""
+
+    path: tuple[Path, ...] | Path = ()
+    tokenizer: Path = Field(description="folder or file, the run's")
+    workers: WorkersConfig = WorkersConfig()
+
+
+def encode_corpus(config: EncodeConfig, tokenizer: Tokenizer) -> list[Store]:
+    """Encode the data, and what is held out of it by name, for runs to find; stores that are there already are only opened.
+
+    Raises:
+        DataError, NothingSupervisedError, ResourceError: as the files and workers deserve.
+    """
+    paths = [path for path in (config.path, config.held_out) if path is not None]
+    return [_open(config, path, tokenizer, config.workers) for path in paths]
+
+
 def split(store: Store, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Pieces for training and pieces held out.
 
@@ -85,9 +104,11 @@ def split(store: Store, share: float) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _open(config: DataConfig, path: tuple[Path, ...] | Path, tokenizer: Tokenizer) -> Store:
+def _open(
+    config: DataConfig, path: tuple[Path, ...] | Path, tokenizer: Tokenizer, workers: WorkersConfig = WorkersConfig()
+) -> Store:
     files = find_files(path)
     folder = config.cache or cache_dir() / "corpora"
     records = read_records(files, config.encoding)
     key = [file_key(files), config.encoding]
-    return open_store(records, key, tokenizer, config.seq_len, config.over_long, folder)
+    return open_store(records, key, tokenizer, config.seq_len, config.over_long, folder, workers)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,6 +37,16 @@ class Skipped:
         self.counts[why] = self.counts.get(why, 0) + 1
         self.first.setdefault(why, where)
 
+    def merge(self, later: "Skipped") -> None:
+        """Count what was left out of later records."""
+        for why, count in later.counts.items():
+            self.counts[why] = self.counts.get(why, 0) + count
+            self.first.setdefault(why, later.first[why])
+
+    def report(self) -> dict[str, dict]:
+        """As plain values."""
+        return {"counts": self.counts, "first": self.first}
+
     def __str__(self) -> str:
         return "; ".join(f"{count} {why} (first: {self.first[why]})" for why, count in self.counts.items())
 
@@ -47,23 +57,40 @@ def tokenize(records: Iterable[Record], tokenizer: Tokenizer, skipped: Skipped) 
 
     Empty records, and conversations without a reply, are left out and counted in `skipped`.
     """
-    renderer, encoder = ChatRenderer(tokenizer), CorpusEncoder(tokenizer)
-    group: list[Document] = []
-    for record in records:
-        one = shape(record)
-        if isinstance(one, Document):
-            if not one.text.strip():
-                skipped.add("empty", one.where)
+    return RecordEncoder(tokenizer).examples(records, skipped)
+
+
+class RecordEncoder:
+    """`tokenize` for one group of records after another; it can be sent to other processes."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer, self.renderer, self.encoder = tokenizer, ChatRenderer(tokenizer), CorpusEncoder(tokenizer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordEncoder, (self.tokenizer,)
+
+    def __call__(self, records: list[Record]) -> tuple[list[Example], Skipped]:
+        skipped = Skipped()
+        return list(self.examples(records, skipped)), skipped
+
+    def examples(self, records: Iterable[Record], skipped: Skipped) -> Iterator[Example]:
+        """See `tokenize`."""
+        group: list[Document] = []
+        for record in records:
+            one = shape(record)
+            if isinstance(one, Document):
+                if not one.text.strip():
+                    skipped.add("empty", one.where)
+                    continue
+                group.append(one)
+                if len(group) == _GROUP:
+                    yield from _documents(group, self.encoder)
+                    group = []
                 continue
-            group.append(one)
-            if len(group) == _GROUP:
-                yield from _documents(group, encoder)
-                group = []
-            continue
-        yield from _documents(group, encoder)
-        group = []
-        yield from _conversation(one, renderer, skipped)
-    yield from _documents(group, encoder)
+            yield from _documents(group, self.encoder)
+            group = []
+            yield from _conversation(one, self.renderer, skipped)
+        yield from _documents(group, self.encoder)
 
 
 def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped: Skipped) -> Iterator[Example]:

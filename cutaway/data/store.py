@@ -6,7 +6,7 @@ row: at most seq_len + 1 tokens.
 
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ import xxhash
 from cutaway.core.errors import NothingSupervisedError
 from cutaway.core.files import new_folder, recover_folder
 from cutaway.core.progress import Progress
-from cutaway.data.examples import OverLong, Skipped, cut, tokenize
+from cutaway.data.examples import Example, OverLong, RecordEncoder, Skipped, cut
 from cutaway.data.read import Record
+from cutaway.data.workers import WorkersConfig, in_order
 from cutaway.text.tokenizer import Tokenizer
 
 
@@ -49,12 +50,19 @@ class Store:
 
 
 def open_store(
-    records: Iterable[Record], key: object, tokenizer: Tokenizer, seq_len: int, over_long: OverLong, folder: Path
+    records: Iterable[Record],
+    key: object,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    over_long: OverLong,
+    folder: Path,
+    workers: WorkersConfig = WorkersConfig(),
 ) -> Store:
     """The store under `folder` for this key and these settings; it is made when it is not there.
 
     Args:
         key: whatever the records depend on (file names, sizes, times); plain values.
+        workers: who encodes; the store is the same.
 
     Raises:
         NothingSupervisedError: no piece has a token to learn.
@@ -65,7 +73,7 @@ def open_store(
     path = folder / xxhash.xxh3_128_hexdigest(recipe.encode())
     recover_folder(path)
     if not path.exists():
-        _write(records, tokenizer, seq_len, over_long, path)
+        _write(records, tokenizer, seq_len, over_long, path, workers)
     return Store(path)
 
 
@@ -74,7 +82,14 @@ def file_key(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def _write(records: Iterable[Record], tokenizer: Tokenizer, seq_len: int, over_long: OverLong, path: Path) -> None:
+def _write(
+    records: Iterable[Record],
+    tokenizer: Tokenizer,
+    seq_len: int,
+    over_long: OverLong,
+    path: Path,
+    workers: WorkersConfig,
+) -> None:
     skipped, lengths = Skipped(), [0]
     learned_any = False
     with new_folder(path) as temporary:
@@ -83,7 +98,7 @@ def _write(records: Iterable[Record], tokenizer: Tokenizer, seq_len: int, over_l
             (temporary / "learned.raw").open("wb") as learned_file,
             Progress("encoding", unit="piece") as progress,
         ):
-            for number, example in enumerate(tokenize(records, tokenizer, skipped)):
+            for number, example in enumerate(_encoded(records, tokenizer, skipped, workers)):
                 for piece in cut(example, seq_len, over_long, f"record {number}", skipped):
                     if len(piece.ids) < 2 or not piece.learned[1:].any():
                         skipped.add("with nothing to learn", f"record {number}")
@@ -100,4 +115,12 @@ def _write(records: Iterable[Record], tokenizer: Tokenizer, seq_len: int, over_l
             np.save(temporary / f"{name}.npy", np.memmap(raw, dtype=dtype, mode="r"))
             raw.unlink()
         np.save(temporary / "starts.npy", np.array(list(itertools.accumulate(lengths)), dtype=np.int64))
-        (temporary / "skipped.json").write_text(json.dumps({"counts": skipped.counts, "first": skipped.first}))
+        (temporary / "skipped.json").write_text(json.dumps(skipped.report()))
+
+
+def _encoded(
+    records: Iterable[Record], tokenizer: Tokenizer, skipped: Skipped, workers: WorkersConfig
+) -> Iterator[Example]:
+    for examples, left_out in in_order(RecordEncoder(tokenizer), records, workers):
+        skipped.merge(left_out)
+        yield from examples

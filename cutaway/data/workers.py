@@ -4,6 +4,7 @@ that what is made of them is the same, whoever worked.
     for result in in_order(function, records, WorkersConfig(count=4)): ...    function takes a list of records
 """
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -119,7 +120,7 @@ def _ray(function: Callable[..., Any], workers: WorkersConfig) -> Iterator[tuple
             where |= {"num_cpus": workers.count, "include_dashboard": False}
         try:
             _knock(workers.address)
-            ray.init(**where, log_to_driver=False, logging_level="ERROR")
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as err:
             raise ResourceError(
                 f"no Ray cluster answers: {err}",

@@ -93,7 +93,7 @@ def test_what_was_encoded_is_found_again(config, tokenizer, tmp_path, monkeypatc
     def fail(*_):
         raise AssertionError("encoded twice")
 
-    monkeypatch.setattr(store_module, "tokenize", fail)
+    monkeypatch.setattr(store_module, "_encoded", fail)
     again = open_corpus(config(), tokenizer, 0)
     assert same(take(first.train, 5), take(again.train, 5))
     with pytest.raises(AssertionError, match="twice"):
@@ -109,7 +109,7 @@ def test_an_encoding_that_was_cut_short_leaves_nothing(config, tokenizer, tmp_pa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "tokenize", stop)
+        patch.setattr(store_module, "_encoded", stop)
         with pytest.raises(KeyboardInterrupt):
             open_corpus(config(), tokenizer, 0)
     assert list((tmp_path / "cache").iterdir()) == []

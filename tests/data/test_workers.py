@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -22,8 +23,10 @@ def texts(mark: str, group: list[Record]) -> list[str]:
     return [mark + record.value for record in group]
 
 
-def fail(group: list[Record]) -> None:
-    raise DataError("is bad", field=group[0].where)
+def until_the_last(mark: str, group: list[Record]) -> list[str]:
+    if group[-1] == RECORDS[-1]:
+        raise DataError("is bad", field=group[0].where)
+    return texts(mark, group)
 
 
 def die(group: list[Record]) -> None:
@@ -53,9 +56,11 @@ def test_one_process_reads_no_further_than_it_works():
 
 
 def test_processes_keep_the_order_and_raise_what_was_raised():
-    assert flat(in_order(partial(texts, "a "), RECORDS, workers("count=2"))) == texts("a ", RECORDS)
-    with pytest.raises(DataError, match="a:0: is bad"):
-        list(in_order(fail, RECORDS[:3], workers("count=1")))
+    done = []
+    with pytest.raises(DataError, match="a:768: is bad"):
+        for group in in_order(partial(until_the_last, "a "), RECORDS, workers("count=2")):
+            done += group
+    assert done == texts("a ", RECORDS[:768])
     with pytest.raises(ResourceError, match=r"workers\.count=1: a worker died"):
         list(in_order(die, RECORDS[:3], workers("count=1")))
 
@@ -85,6 +90,35 @@ def clean(rows, out, *settings) -> tuple[bytes, dict]:
     return out.read_bytes(), {**json.loads(done.stdout.splitlines()[-1]), "out": None}
 
 
+def encoded(rows, folder, *settings) -> dict[str, bytes]:
+    """The files of the store that the command makes."""
+    words = ["encode", str(rows), "--json", f"tokenizer={rows.parent / 'tokenizer'}", "seq_len=32", f"cache={folder}"]
+    done = CliRunner().invoke(app, [*words, *settings])
+    if isinstance(done.exception, CutawayError):
+        raise done.exception
+    (made,) = folder.iterdir()
+    files = {file.name: file.read_bytes() for file in made.iterdir()}
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["skipped"] == [{"empty": 100}]
+    assert said["tokens"] == len(np.load(made / "ids.npy"))
+    return files
+
+
+def test_what_processes_encoded_is_the_same_and_a_run_finds_it(rows, tmp_path, tokenizer, monkeypatch):
+    from cutaway.data import store  # here: workers import this file, and need no torch
+    from cutaway.data.corpus import DataConfig, open_corpus
+    from cutaway.text.load import load_tokenizer
+
+    tokenizer.save(tmp_path / "tokenizer")
+    alone = encoded(rows, tmp_path / "alone")
+    assert encoded(rows, tmp_path / "two", "workers.count=1") == alone
+    monkeypatch.setattr(store, "_write", None)
+    config = DataConfig(path=rows, seq_len=32, cache=tmp_path / "two")
+    assert open_corpus(config, load_tokenizer(tmp_path / "tokenizer"), 0).train.store.tokens > 0
+    with pytest.raises(ConfigError, match="tokenizer: is required"):
+        CliRunner().invoke(app, ["encode", str(rows)], catch_exceptions=False)
+
+
 def test_without_ray_it_says_so(rows, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ResourceError, match=r"workers\.kind='ray': needs the package ray \(pip install"):
@@ -94,14 +128,16 @@ def test_without_ray_it_says_so(rows, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of another library, which starts servers
-def test_ray_gives_the_same_file_bit_for_bit(rows, tmp_path):
+def test_ray_gives_the_same_files_bit_for_bit(rows, tmp_path, tokenizer):
     ray = pytest.importorskip("ray", reason="the package ray is not installed")
-    alone = clean(rows, tmp_path / "alone.jsonl")
+    tokenizer.save(tmp_path / "tokenizer")
+    alone, store_alone = clean(rows, tmp_path / "alone.jsonl"), encoded(rows, tmp_path / "alone")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         assert clean(rows, tmp_path / "ray.jsonl", "workers=ray") == alone
-        with pytest.raises(DataError, match="a:0: is bad"):
-            list(in_order(fail, RECORDS[:3], workers("kind=ray")))
+        assert encoded(rows, tmp_path / "ray", "workers=ray") == store_alone
+        with pytest.raises(DataError, match="a:768: is bad"):
+            list(in_order(partial(until_the_last, "a "), RECORDS, workers("kind=ray")))
     finally:
         ray.shutdown()
 
