@@ -1,6 +1,7 @@
 """cutaway classify [--config FILE.yaml] [data.path=… out=… start=minilm train_encoder=false loop.epochs=3]
 
-Teach an encoder labels: of texts, of pairs of texts, or of words. The same command goes on after an interruption.
+Teach an encoder labels: of texts, of pairs of texts, or of words; or a ViT (start=FOLDER, or start=null model.model_type=vit)
+those of images: {"image": "7.png", "label": 7}. The same command goes on after an interruption.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Train a classifier on labelled texts; Ctrl-C saves, and the same command goes on."""
+    """Train a classifier on labelled texts or images; Ctrl-C saves, and the same command goes on."""
     from json import dumps
 
     from cutaway.core.config import load_config
@@ -32,8 +33,8 @@ def main(
         return
     loss, scores = report["held_out_loss"]["held_out"], report["scores"]
     typer.echo("labels: " + ", ".join(f"{name} ({count:,})" for name, count in report["labels"].items()))
-    if report["truncated"]:
-        typer.echo(f"{report['truncated']:,} texts were cut at {resolved.data.seq_len} tokens (data.seq_len)")
+    for why, count in report["skipped"]["counts"].items():
+        typer.echo(f"{count:,} rows {why}")
     typer.echo(f"held-out loss {loss['before']:.4f} → {loss['after']:.4f} nats per label (step {report['best_step']})")
     typer.echo(
         f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['items']:,} held-out labels"

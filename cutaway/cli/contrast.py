@@ -1,6 +1,7 @@
 """cutaway contrast [--config FILE.yaml] [data.path=… out=… start=minilm data.rows=64 loop.epochs=1]
 
-Teach a sentence encoder which texts belong together, for search on your own documents. The same command goes on after an
+Teach a sentence encoder which texts belong together, for search on your own documents; or a CLIP (start=FOLDER, or start=null
+model.model_type=clip) which texts belong to images: {"image": "cat.png", "text": "a cat"}. The same command goes on after an
 interruption.
 """
 
@@ -20,7 +21,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Train a sentence encoder on texts that belong together; Ctrl-C saves, and the same command goes on."""
+    """Train an encoder on texts, or images and texts, that belong together; Ctrl-C saves, and the same command goes on."""
     from json import dumps
 
     from cutaway.core.config import load_config
@@ -32,6 +33,7 @@ def main(
         typer.echo(dumps(report, ensure_ascii=False))
         return
     loss, rows = report["held_out_loss"]["held_out"], report["rows"]
-    typer.echo(f"{rows['train']:,} rows to learn from, {rows['held_out']:,} held out")
+    skipped = sum(report["skipped"].get("counts", {}).values())
+    typer.echo(f"{rows['train']:,} rows to learn from, {rows['held_out']:,} held out, {skipped:,} left out")
     typer.echo(f"held-out loss {loss['before']:.4f} → {loss['after']:.4f} nats per row (step {report['best_step']})")
     typer.echo(f"the encoder is in {resolved.out / 'model'}")

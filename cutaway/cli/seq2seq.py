@@ -1,7 +1,8 @@
 """cutaway seq2seq [--config FILE.yaml] [data.source=… data.target=… out=… model.model_type=transformer loop.epochs=5]
 
-Train an encoder-decoder on pairs: translations, summaries, questions with answers. The same command goes on after an
-interruption.
+Train an encoder-decoder on pairs: translations, summaries, questions with answers; or on rows that name a file and say what is
+seen or said in it: {"image": "cat.png", "text": "a cat"} (model.model_type=vision-encoder-decoder), {"audio": "7.wav", "text":
+"seven"} (start=WHISPER language=en). The same command goes on after an interruption.
 """
 
 from pathlib import Path
@@ -22,7 +23,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Train a model on pairs of texts; Ctrl-C saves, and the same command goes on."""
+    """Train a model on pairs of texts, or of files and texts; Ctrl-C saves, and the same command goes on."""
     from json import dumps
 
     from cutaway.core.config import load_config

@@ -1,7 +1,7 @@
 """cutaway translate MODEL [FILE] [--text TEXT] [--reference FILE] [--out FILE] [--json] [beam.width=5 beam.length_penalty=0.6]
 
 Write a target for every line with an encoder-decoder, and score the result where a reference is given. One that reads sounds
-(Whisper) takes a sound file and writes what is said.
+(Whisper) takes a sound file and writes what is said; one that reads images takes an image and writes a caption.
 """
 
 from pathlib import Path
@@ -14,7 +14,9 @@ PANEL = "Use"
 
 def main(
     model: Annotated[str, typer.Argument(help="A folder with an encoder-decoder and its tokeniser.")],
-    file: Annotated[Path | None, typer.Argument(help="One source per line; may be gzipped. Or a sound.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="One source per line; may be gzipped. Or a sound, or an image.")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="rows=32 beam.width=1 …")] = None,
     text: Annotated[str | None, typer.Option(help="A single source instead of a file.")] = None,
     reference: Annotated[
@@ -31,7 +33,7 @@ def main(
     from cutaway.core.files import write_text
     from cutaway.data.pairs import read_lines
     from cutaway.evaluate.translation import TranslateConfig, score, translate_texts
-    from cutaway.infer.transcribe import transcribe
+    from cutaway.infer.text_of_file import text_of_file
     from cutaway.models.load import load
 
     if file is not None and "=" in str(file) and not file.exists():  # only settings were given
@@ -40,15 +42,15 @@ def main(
         raise ConfigError("give a FILE or --text, and not both", field="file")
     config = load_config(TranslateConfig, None, settings or [])
     loaded = load(model)
-    sound = file if getattr(loaded.model, "SOURCE", "text") == "audio" else None
-    sources = [text or ""] if file is None else [str(sound)] if sound else list(read_lines(file, "utf-8"))
+    medium = file if getattr(loaded.model, "SOURCE", "text") != "text" else None
+    sources = [text or ""] if file is None else [str(medium)] if medium else list(read_lines(file, "utf-8"))
     references = list(read_lines(reference, "utf-8")) if reference else None
     if references is not None and len(references) != len(sources):
         raise ConfigError(
             f"has {len(references)} lines for {len(sources)} sources", field="reference", value=str(reference)
         )
-    if sound:
-        targets = [transcribe(loaded, sound, config.beam, config.max_tokens, config.rows)]
+    if medium:
+        targets = [text_of_file(loaded, medium, config.beam, config.max_tokens, config.rows)]
     else:
         targets = translate_texts(loaded, sources, config)
     scores = score(targets, references) if references is not None else {}

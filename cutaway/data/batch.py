@@ -39,6 +39,24 @@ class Rows(ABC):
 
 
 @dataclass(frozen=True)
+class PaddedRows(Rows):
+    """Token ids, padded on the right; `real_BT` is true where there is no padding."""
+
+    ids_BT: Tensor
+    real_BT: Tensor
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.ids_BT.shape[1]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens to read, padding left out."""
+        return int(self.real_BT.sum())
+
+
+@dataclass(frozen=True)
 class Batch(Rows):
     """Rows of tokens; several documents may share a row.
 

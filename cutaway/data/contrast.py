@@ -13,25 +13,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
+from cutaway.data.described import FilesConfig
 from cutaway.data.read import read_records
-from cutaway.data.rows import RowStream, padded, split
+from cutaway.data.rows import RecordsConfig, RowCorpus, RowStream, padded, sides
 from cutaway.text.framing import Framing
 from cutaway.text.tokenizer import Tokenizer
 
 
-class ContrastConfig(Config):
-    """Where the texts are and how they become batches."""
+class ContrastConfig(RecordsConfig, FilesConfig):
+    """Where the texts, or the images with their texts, are and how they become batches."""
 
-    path: Path = Field(description="file, folder or pattern; JSONL, JSON or Parquet")
-    held_out: Path | None = Field(None, description="records to evaluate on; null: a share of the others")
-    held_out_share: float = Field(0.1, gt=0, lt=1)
     anchor_field: str = "anchor"
     positive_field: str = "positive"
     negative_field: str = Field("negative", description="in all records or in none")
-    encoding: str = "utf-8"
     seq_len: int = Field(128, ge=4, description="tokens of a text at most; longer ones are cut")
     rows: int = Field(64, ge=2, description="rows per micro-batch; each is compared with all others of it")
 
@@ -67,14 +63,6 @@ class ContrastBatch(Rows):
         return int(self.anchor_real_BT.sum() + self.positive_real_BT.sum() + self.negative_real_BT.sum())
 
 
-@dataclass(frozen=True)
-class ContrastCorpus:
-    """Training batches, and batches to evaluate on."""
-
-    train: RowStream[Triple, ContrastBatch]
-    held_out: RowStream[Triple, ContrastBatch]
-
-
 def read_triples(path: Path, config: ContrastConfig) -> list[tuple[str, str, str | None]]:
     """Anchor, positive, negative or None.
 
@@ -97,14 +85,13 @@ def read_triples(path: Path, config: ContrastConfig) -> list[tuple[str, str, str
     return triples
 
 
-def open_contrast(config: ContrastConfig, tokenizer: Tokenizer, seed: int) -> ContrastCorpus:
-    """Read, encode, split and make streams."""
+def open_contrast(
+    config: ContrastConfig, triples: Sequence[tuple[str, str, str | None]], tokenizer: Tokenizer, seed: int
+) -> RowCorpus[Triple, ContrastBatch]:
+    """Encode, split and make streams of what `config.path` holds."""
     framing = Framing(tokenizer)
-    triples = read_triples(config.path, config)
-    if config.held_out is not None:
-        train, held = triples, read_triples(config.held_out, config)
-    else:
-        train, held = split(triples, config.held_out_share, lambda triple: triple[1])
+    others = None if config.held_out is None else read_triples(config.held_out, config)
+    train, held = sides(triples, others, config.held_out_share, lambda triple: triple[1])
 
     def encode(triple: tuple[str, str, str | None]) -> Triple:
         ids = [framing.frame(tokenizer.encode(text), None, config.seq_len)[0] if text else [] for text in triple]
@@ -114,7 +101,7 @@ def open_contrast(config: ContrastConfig, tokenizer: Tokenizer, seed: int) -> Co
         pad = tokenizer.pad_id or 0
         return RowStream(list(map(encode, some)), lambda rows, drawn: collate_triples(rows, pad), config.rows, seed)
 
-    return ContrastCorpus(stream(train), stream(held))
+    return RowCorpus(stream(train), stream(held))
 
 
 def collate_triples(rows: Sequence[Triple], pad_id: int) -> ContrastBatch:

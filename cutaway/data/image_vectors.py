@@ -14,26 +14,22 @@ import xxhash
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
 from cutaway.data.examples import Skipped
 from cutaway.data.images import read_image, resize
 from cutaway.data.read import ROWS, read_records
-from cutaway.data.rows import RowStream, split
+from cutaway.data.rows import RecordsConfig, RowCorpus, RowStream, sides
 
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 Shape = tuple[int, int, int]  # C, H, W
 
 
-class ImageVectorsConfig(Config):
+class ImageVectorsConfig(RecordsConfig):
     """Where the images are and how they become batches."""
 
     path: Path = Field(description="folder or pattern of image files, or JSONL, JSON or Parquet that names them")
-    held_out: Path | None = Field(None, description="images to evaluate on; null: a share of the others")
-    held_out_share: float = Field(0.1, gt=0, lt=1)
     image_field: str = Field("image", description="of records: a file, looked for beside the file that names it")
-    encoding: str = "utf-8"
     size: tuple[PositiveInt, PositiveInt] | None = Field(
         None, description="height and width that images are brought to; null: as they are, all alike"
     )
@@ -60,13 +56,10 @@ class ImageBatch(Rows):
 
 
 @dataclass(frozen=True)
-class ImageCorpus:
-    """Training batches, batches to evaluate on, what an image measures, and what was left out."""
+class ImageCorpus(RowCorpus[Tensor, ImageBatch]):
+    """Images, and what one of them measures."""
 
-    train: RowStream[Tensor, ImageBatch]
-    held_out: RowStream[Tensor, ImageBatch]
-    shape: Shape
-    skipped: dict[str, dict]
+    shape: Shape = (1, 1, 1)
 
 
 def open_images(config: ImageVectorsConfig, seed: int) -> ImageCorpus:
@@ -79,17 +72,15 @@ def open_images(config: ImageVectorsConfig, seed: int) -> ImageCorpus:
     skipped = Skipped()
     images = _read(config.path, config, skipped, None)
     shape: Shape = tuple(images[0].shape)  # type: ignore[assignment]
-    if config.held_out is not None:
-        train, held = images, _read(config.held_out, config, skipped, shape)
-    else:
-        train, held = split(
-            images, config.held_out_share, lambda image: xxhash.xxh3_64_hexdigest(image.numpy().tobytes())
-        )
+    others = None if config.held_out is None else _read(config.held_out, config, skipped, shape)
+    train, held = sides(
+        images, others, config.held_out_share, lambda image: xxhash.xxh3_64_hexdigest(image.numpy().tobytes())
+    )
 
     def stream(some: list[Tensor]) -> RowStream[Tensor, ImageBatch]:
         return RowStream(some, lambda rows, drawn: ImageBatch(torch.stack(rows).flatten(1)), config.rows, seed)
 
-    return ImageCorpus(stream(train), stream(held), shape, {"counts": skipped.counts, "first": skipped.first})
+    return ImageCorpus(stream(train), stream(held), skipped.report(), shape)
 
 
 def _read(path: Path, config: ImageVectorsConfig, skipped: Skipped, shape: Shape | None) -> list[Tensor]:

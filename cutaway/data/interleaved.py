@@ -14,26 +14,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cutaway.core.config import Config
 from cutaway.core.errors import DataError, NothingSupervisedError
 from cutaway.core.progress import Progress
 from cutaway.data.batch import Batch
 from cutaway.data.examples import Skipped
 from cutaway.data.parts import Piece, Row, encode_row, read_rows
-from cutaway.data.rows import split
+from cutaway.data.rows import RecordsConfig, sides
 from cutaway.data.store import Store
 from cutaway.data.stream import BatchStream
 from cutaway.nn.media import MediaConfig
 from cutaway.text.tokenizer import Tokenizer
 
 
-class InterleavedConfig(Config):
-    """Where the rows are and how they become batches."""
+class InterleavedConfig(RecordsConfig):
+    """Where the rows are, a list of parts each (data.parts), and how they become batches; files are held out, not rows."""
 
-    path: Path = Field(description="JSONL with a list of parts per line (data.parts); file, folder or pattern")
-    held_out: Path | None = Field(None, description="rows to evaluate on; null: a share of the others, by their files")
-    held_out_share: float = Field(0.1, gt=0, lt=1)
-    encoding: str = "utf-8"
     seq_len: int = Field(256, ge=2, description="positions per row; a patch or a few mel frames take one")
     rows: int = Field(16, ge=1, description="rows per micro-batch")
     packing: bool = Field(True, description="several rows share one, without attention between them")
@@ -137,17 +132,15 @@ def open_interleaved(
         return found
 
     rows = checked(config.path)
-    if config.held_out is not None:
-        train, held = rows, checked(config.held_out)
-    else:
-        train, held = split(rows, config.held_out_share, lambda found: found[0].key)
+    others = None if config.held_out is None else checked(config.held_out)
+    train, held = sides(rows, others, config.held_out_share, lambda found: found[0].key)
 
     def stream(some: Sequence[tuple[Row, int]]) -> InterleavedStream:
         samples = Samples([row for row, _ in some], [length for _, length in some], encode, config.decoded)
         pieces, pad = np.arange(len(some)), tokenizer.pad_id or 0
         return InterleavedStream(samples, pieces, config.rows, config.seq_len, config.packing, seed, pad)
 
-    return InterleavedCorpus(stream(train), stream(held), {"counts": skipped.counts, "first": skipped.first})
+    return InterleavedCorpus(stream(train), stream(held), skipped.report())
 
 
 def _checked_length(row: Row, encode: Any, config: InterleavedConfig, skipped: Skipped) -> int:

@@ -7,7 +7,8 @@
 B rows, T positions.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cutaway.core.config import Config
 from cutaway.core.errors import DataError, near_matches
-from cutaway.data.batch import Rows
+from cutaway.data.batch import PaddedRows
+from cutaway.data.described import FilesConfig
+from cutaway.data.examples import Skipped
 from cutaway.data.read import read_records
-from cutaway.data.rows import RowStream, padded, split
+from cutaway.data.rows import RecordsConfig, RowCorpus, RowStream, padded, sides
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.framing import Framing
 from cutaway.text.tokenizer import Tokenizer
 
 
-class LabelledConfig(Config):
-    """Where the labelled texts are and how they become batches."""
+class LabelledConfig(RecordsConfig, FilesConfig):
+    """Where the labelled texts or images are and how they become batches."""
 
-    path: Path = Field(description="file, folder or pattern; JSONL, JSON or Parquet")
-    held_out: Path | None = Field(None, description="records to evaluate on; null: a share of the others")
-    held_out_share: float = Field(0.1, gt=0, lt=1)
     text_field: str = "text"
     pair_field: str = "text_pair"
     label_field: str = "label"
-    encoding: str = "utf-8"
     seq_len: int = Field(128, ge=4, description="tokens of a row at most; longer texts are cut and counted")
     rows: int = Field(32, ge=1, description="rows per micro-batch")
 
@@ -50,6 +48,17 @@ class Labelled:
     label: str | tuple[str, ...]
     where: str
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is written in it."""
+        text = self.text if isinstance(self.text, str) else " ".join(self.text)
+        return (text,) if self.pair is None else (text, self.pair)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """That of the text, or those of the words."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
 
 @dataclass(frozen=True)
 class LabelRow:
@@ -61,48 +70,29 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
-class LabelBatch(Rows):
-    """Rows padded on the right.
+class LabelBatch(PaddedRows):
+    """Framed texts and their labels.
 
     Args:
-        ids_BT, types_BT: token ids, and 1 where they belong to the second text.
-        real_BT: where there is no padding.
+        types_BT: 1 where a token belongs to the second text.
         labels: numbers of labels, B × 1 of a text or B × T of tokens; `IGNORED` where there is none.
     """
 
-    ids_BT: Tensor
     types_BT: Tensor
-    real_BT: Tensor
     labels: Tensor
-
-    @property
-    def length(self) -> int:
-        """T."""
-        return self.ids_BT.shape[1]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens to read, padding left out."""
-        return int(self.real_BT.sum())
-
-
-@dataclass(frozen=True)
-class LabelCorpus:
-    """Training batches, batches to evaluate on, how many texts were cut, and how often each label occurs."""
-
-    train: RowStream[LabelRow, LabelBatch]
-    held_out: RowStream[LabelRow, LabelBatch]
-    truncated: int
-    counts: dict[str, int]
 
 
 def read_labelled(path: Path, config: LabelledConfig) -> list[Labelled]:
     """The records of files.
 
     Raises:
-        DataError: a record without text or label, words and labels of different number; which, and where.
+        DataError: a record without text or label, words and labels of different number; which, and where. Or some records label
+            words and others texts.
     """
-    return [_labelled(record.value, record.where, config) for record in read_records(path, config.encoding)]
+    records = [_labelled(record.value, record.where, config) for record in read_records(path, config.encoding)]
+    if len({isinstance(record.label, tuple) for record in records}) > 1:
+        raise DataError("labels words in some records and texts in others", field="data.path")
+    return records
 
 
 def _labelled(value: Any, where: str, config: LabelledConfig) -> Labelled:
@@ -125,27 +115,33 @@ def _labelled(value: Any, where: str, config: LabelledConfig) -> Labelled:
     return Labelled(text, pair, str(label), where)
 
 
-def label_names(records: Sequence[Labelled]) -> tuple[str, ...]:
-    """The labels that occur, sorted; numbers by their size.
+def count_labels(labels: Iterable[str]) -> dict[str, int]:
+    """The labels that occur, sorted (numbers by their size), and how often each does.
 
     Raises:
-        DataError: fewer than two, or some records label words and others texts.
+        DataError: fewer than two.
     """
-    of_words = {isinstance(record.label, tuple) for record in records}
-    if len(of_words) > 1:
-        raise DataError("labels words in some records and texts in others", field="data.path")
-    names = {
-        name for record in records for name in (record.label if isinstance(record.label, tuple) else [record.label])
-    }
-    if len(names) < 2:
-        raise DataError(f"holds one label only: {', '.join(names)}", field="data.path")
-    whole = all(name.lstrip("-").isdigit() for name in names)
-    return tuple(sorted(names, key=int if whole else str))
+    counts = Counter(labels)
+    if len(counts) < 2:
+        raise DataError(f"holds one label only: {', '.join(counts)}", field="data.path")
+    whole = all(name.lstrip("-").isdigit() for name in counts)
+    return dict(sorted(counts.items(), key=lambda item: int(item[0]) if whole else item[0]))
+
+
+def number_of(label: str, numbers: Mapping[str, int], where: str) -> int:
+    """A label's number.
+
+    Raises:
+        DataError: it has none.
+    """
+    if label not in numbers:
+        raise DataError("does not occur in training", field=f"{where} label", value=label)
+    return numbers[label]
 
 
 def open_labelled(
     config: LabelledConfig, records: Sequence[Labelled], labels: Sequence[str], tokenizer: Tokenizer, seed: int
-) -> LabelCorpus:
+) -> RowCorpus[LabelRow, LabelBatch]:
     """Encode, split and make streams.
 
     Args:
@@ -155,20 +151,15 @@ def open_labelled(
     Raises:
         DataError: a held-out record has a label that does not occur in training.
     """
-    if config.held_out is not None:
-        train, held = list(records), read_labelled(config.held_out, config)
-    else:
-        train, held = split(records, config.held_out_share, lambda record: repr(record.text))
+    others = None if config.held_out is None else read_labelled(config.held_out, config)
+    train, held = sides(records, others, config.held_out_share, lambda record: repr(record.text))
     framing, numbers = Framing(tokenizer), {name: number for number, name in enumerate(labels)}
-    truncated = 0
+    skipped = Skipped()
 
     def encode(record: Labelled) -> LabelRow:
-        nonlocal truncated
-        try:
-            row, cut = _encode(record, framing, tokenizer, numbers, config.seq_len)
-        except KeyError as err:
-            raise DataError("does not occur in training", field=f"{record.where} label", value=err.args[0]) from None
-        truncated += cut
+        row, cut = _encode(record, framing, tokenizer, numbers, config.seq_len)
+        if cut:
+            skipped.add("truncated", record.where)
         return row
 
     def stream(rows: list[LabelRow]) -> RowStream[LabelRow, LabelBatch]:
@@ -177,22 +168,19 @@ def open_labelled(
             rows, lambda some, drawn: collate_labelled(some, pad), config.rows, seed, lambda row: len(row.ids)
         )
 
-    counts = dict.fromkeys(labels, 0)
-    for record in records:
-        for name in record.label if isinstance(record.label, tuple) else [record.label]:
-            counts[name] += 1
-    return LabelCorpus(stream(list(map(encode, train))), stream(list(map(encode, held))), truncated, counts)
+    return RowCorpus(stream(list(map(encode, train))), stream(list(map(encode, held))), skipped.report())
 
 
 def _encode(
     record: Labelled, framing: Framing, tokenizer: Tokenizer, numbers: dict[str, int], limit: int
 ) -> tuple[LabelRow, bool]:
+    own = [number_of(label, numbers, record.where) for label in record.labels]
     if isinstance(record.text, tuple):
         pieces = tokenizer.encode_batch([f" {word}" if i else word for i, word in enumerate(record.text)])
         ids = [id for piece in pieces for id in piece]
         labels = [
-            numbers[label] if first else IGNORED
-            for piece, label in zip(pieces, record.label, strict=True)
+            label if first else IGNORED
+            for piece, label in zip(pieces, own, strict=True)
             for first in [True, *[False] * (len(piece) - 1)][: len(piece)]
         ]
         framed, types = framing.frame(ids, None, limit)
@@ -201,8 +189,7 @@ def _encode(
     b = tokenizer.encode(record.pair) if record.pair is not None else None
     framed, types = framing.frame(a, b, limit)
     whole = len(a) + 2 + (len(b) + len(framing.between) if b is not None else 0)
-    assert isinstance(record.label, str)
-    return LabelRow(framed, types, [numbers[record.label]]), whole > limit
+    return LabelRow(framed, types, own), whole > limit
 
 
 def collate_labelled(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
@@ -213,4 +200,4 @@ def collate_labelled(rows: Sequence[LabelRow], pad_id: int) -> LabelBatch:
         labels = torch.from_numpy(np.array([row.labels for row in rows], np.int64))
     else:
         labels, _ = padded([row.labels for row in rows], IGNORED)
-    return LabelBatch(ids_BT, types_BT, real_BT, labels)
+    return LabelBatch(ids_BT, real_BT, types_BT, labels)

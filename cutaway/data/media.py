@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from cutaway.core.errors import CheckpointError, CutawayError, DataError
 
 Source = str | Path | bytes  # a file's path, or what is in it
+PREPROCESSOR = "preprocessor_config.json"
 
 
 @contextmanager
@@ -42,15 +43,15 @@ def source_name(source: Source) -> str:
 
 def read_preprocessor(folder: Path) -> dict[str, Any]:
     """The `preprocessor_config.json` of a Hugging Face folder: how its model wants images or sounds."""
-    path = folder / "preprocessor_config.json"
+    path = folder / PREPROCESSOR
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError("holds no preprocessor_config.json", field="model", value=str(folder)) from None
+        raise CheckpointError(f"holds no {PREPROCESSOR}", field="model", value=str(folder)) from None
     except (OSError, ValueError) as err:
-        raise CheckpointError(f"cannot be read: {err}", field="preprocessor_config.json", value=str(path)) from None
+        raise CheckpointError(f"cannot be read: {err}", field=PREPROCESSOR, value=str(path)) from None
     if not isinstance(values, dict):
-        raise CheckpointError("is not a JSON object", field="preprocessor_config.json", value=str(path))
+        raise CheckpointError("is not a JSON object", field=PREPROCESSOR, value=str(path))
     return values
 
 

@@ -13,20 +13,23 @@ from pathlib import Path
 from pydantic import Field
 from torch import Tensor
 
-from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
+from cutaway.data.described import FilesConfig
 from cutaway.data.examples import Skipped
 from cutaway.data.read import read_records
-from cutaway.data.rows import RowStream, padded, split
+from cutaway.data.rows import RowCorpus, RowStream, padded, sides
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.tokenizer import Tokenizer
 
 
-class PairsConfig(Config):
+class PairsConfig(FilesConfig):
     """Where the pairs are and how they become batches."""
 
-    source: Path = Field(description="text with one source per line, or records that hold both sides")
+    source: Path = Field(
+        description="text with one source per line, or records that hold both sides; or a file and its text "
+        "(data.described)"
+    )
     target: Path | None = Field(None, description="text with one target per line; null: `source` holds records")
     held_out_source: Path | None = Field(None, description="pairs to evaluate on; null: a share of the others")
     held_out_target: Path | None = None
@@ -51,7 +54,7 @@ class PairBatch(Rows):
     """Pairs side by side.
 
     Args:
-        source_BS: token ids, padded on the right.
+        source_BS: token ids, padded on the right; or the images or sounds that a model reads, whose positions are S.
         real_BS: where the source is no padding.
         target_BT: what the decoder reads: the start token, then the target without its last token.
         targets_BT: what it should say: the target, `IGNORED` at padding.
@@ -71,16 +74,6 @@ class PairBatch(Rows):
     def n_tokens(self) -> int:
         """Tokens of both sides, padding left out."""
         return int(self.real_BS.sum() + (self.targets_BT != IGNORED).sum())
-
-
-@dataclass(frozen=True)
-class PairCorpus:
-    """Training batches, batches to evaluate on, and what was left out."""
-
-    train: RowStream[Pair, PairBatch]
-    held_out: RowStream[Pair, PairBatch]
-    held_out_text: list[tuple[str, str]]
-    skipped: dict[str, dict]
 
 
 def read_pairs(source: Path, target: Path | None, config: PairsConfig) -> list[tuple[str, str]]:
@@ -121,7 +114,7 @@ def read_pairs(source: Path, target: Path | None, config: PairsConfig) -> list[t
 
 def open_pairs(
     config: PairsConfig, pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, start_id: int, seed: int
-) -> PairCorpus:
+) -> RowCorpus[Pair, PairBatch]:
     """Encode, split and make streams.
 
     Args:
@@ -133,11 +126,10 @@ def open_pairs(
         ConfigError: one pair only, and none can be held out.
     """
     skipped = Skipped()
-    if config.held_out_source is not None:
-        held_text = read_pairs(config.held_out_source, config.held_out_target, config)
-        train_text = list(pairs)
-    else:
-        train_text, held_text = split(pairs, config.held_out_share, lambda pair: pair[0])
+    others = (
+        None if config.held_out_source is None else read_pairs(config.held_out_source, config.held_out_target, config)
+    )
+    train_text, held_text = sides(pairs, others, config.held_out_share, lambda pair: pair[0])
     train = encode(train_text, tokenizer, config.seq_len, skipped)
     held = encode(held_text, tokenizer, config.seq_len, Skipped())
     if not train or not held:
@@ -153,7 +145,7 @@ def open_pairs(
             lambda pair: max(len(pair.source), len(pair.target)),
         )
 
-    return PairCorpus(stream(train), stream(held), held_text, {"counts": skipped.counts, "first": skipped.first})
+    return RowCorpus(stream(train), stream(held), skipped.report())
 
 
 def encode(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, seq_len: int, skipped: Skipped) -> list[Pair]:
@@ -175,9 +167,15 @@ def encode(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, seq_len: int,
 def collate_pairs(pairs: Sequence[Pair], start_id: int, pad_id: int) -> PairBatch:
     """Pairs as a batch, as wide as the longest of each side."""
     source_BS, real_BS = padded([pair.source for pair in pairs], pad_id)
-    target_BT, _ = padded([[start_id, *pair.target[:-1]] for pair in pairs], pad_id)
-    targets_BT, _ = padded([pair.target for pair in pairs], IGNORED)
-    return PairBatch(source_BS, real_BS, target_BT, targets_BT)
+    return PairBatch(source_BS, real_BS, *collate_targets([pair.target for pair in pairs], [start_id], pad_id))
+
+
+def collate_targets(targets: Sequence[list[int]], prompt: Sequence[int], pad_id: int) -> tuple[Tensor, Tensor]:
+    """What the decoder reads and what it should say; of the prompt, that the decoder begins with, nothing is learned."""
+    target_BT, _ = padded([[*prompt, *target[:-1]] for target in targets], pad_id)
+    unlearned = [IGNORED] * (len(prompt) - 1)
+    targets_BT, _ = padded([[*unlearned, *target] for target in targets], IGNORED)
+    return target_BT, targets_BT
 
 
 def read_lines(file: Path, encoding: str) -> Iterator[str]:

@@ -1,20 +1,33 @@
 """Rows that are held in memory (pairs, labelled texts, anything that a function puts together), and batches of them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 import xxhash
+from pydantic import Field
 from torch import Tensor
 
+from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Rows
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Rows)
 _POOL = 50  # batches whose rows are sorted by length together: little padding, and still a random order
+
+
+class RecordsConfig(Config):
+    """Where the records are that become rows."""
+
+    path: Path = Field(description="file, folder or pattern; JSONL, JSON or Parquet")
+    held_out: Path | None = Field(None, description="records to evaluate on; null: a share of the others")
+    held_out_share: float = Field(0.1, gt=0, lt=1)
+    encoding: str = "utf-8"
 
 
 class RowStream(Generic[T, B]):
@@ -82,6 +95,15 @@ class RowStream(Generic[T, B]):
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
+@dataclass(frozen=True)
+class RowCorpus(Generic[T, B]):
+    """Training batches, batches to evaluate on, and what was left out."""
+
+    train: RowStream[T, B]
+    held_out: RowStream[T, B]
+    skipped: dict[str, dict] = field(default_factory=dict)
+
+
 def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
     """Rows of different lengths as one tensor, filled up on the right, and where they are real."""
     ids = np.full((len(rows), max(map(len, rows))), fill, np.int64)
@@ -89,6 +111,13 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
         ids[number, : len(row)] = row
     lengths = torch.tensor([len(row) for row in rows])
     return torch.from_numpy(ids), torch.arange(ids.shape[1]) < lengths[:, None]
+
+
+def sides(
+    rows: Sequence[T], held: Sequence[T] | None, share: float, key: Callable[[T], str]
+) -> tuple[list[T], list[T]]:
+    """Rows to learn from and rows to evaluate on: others that are given, or else some of the first, as `split` finds them."""
+    return split(rows, share, key) if held is None else (list(rows), list(held))
 
 
 def split(rows: Sequence[T], share: float, key: Callable[[T], str]) -> tuple[list[T], list[T]]:

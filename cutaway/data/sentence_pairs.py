@@ -15,10 +15,10 @@ from torch import Tensor
 
 from cutaway.core.config import Config
 from cutaway.core.errors import DataError
-from cutaway.data.batch import Rows
+from cutaway.data.batch import PaddedRows
 from cutaway.data.corpus import DataConfig
 from cutaway.data.masking import Masker, MaskingConfig
-from cutaway.data.rows import RowStream, padded, split
+from cutaway.data.rows import RowCorpus, RowStream, padded, sides
 from cutaway.data.shapes import Texts
 from cutaway.text.framing import Framing
 from cutaway.text.sentences import sentences
@@ -46,39 +46,21 @@ class Place:
 
 
 @dataclass(frozen=True)
-class SentencePairBatch(Rows):
-    """Framed pairs, padded on the right.
+class SentencePairBatch(PaddedRows):
+    """Framed pairs with some of their tokens hidden.
 
     Args:
-        ids_BT, types_BT: token ids with some hidden, and 1 where they belong to the second sentence.
-        real_BT: where there is no padding.
+        types_BT: 1 where a token belongs to the second sentence.
         targets_BT: the hidden tokens, `IGNORED` elsewhere.
         relation_B: `FOLLOWS` or `ELSEWHERE`.
     """
 
-    ids_BT: Tensor
     types_BT: Tensor
-    real_BT: Tensor
     targets_BT: Tensor
     relation_B: Tensor
 
-    @property
-    def length(self) -> int:
-        """T."""
-        return self.ids_BT.shape[1]
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens to read, padding left out."""
-        return int(self.real_BT.sum())
-
-
-@dataclass(frozen=True)
-class SentencePairCorpus:
-    """Training batches, and batches to evaluate on."""
-
-    train: RowStream[Place, SentencePairBatch]
-    held_out: RowStream[Place, SentencePairBatch]
+SentencePairCorpus = RowCorpus[Place, SentencePairBatch]
 
 
 def open_sentence_pairs(
@@ -111,10 +93,8 @@ def open_sentence_pairs(
             value=str(data.path),
             hint="one file, or one record, is one document",
         )
-    if data.held_out is not None:
-        train, held = documents, read(data.held_out)
-    else:
-        train, held = split(documents, data.held_out_share, lambda document: repr(document[0]))
+    others = None if data.held_out is None else read(data.held_out)
+    train, held = sides(documents, others, data.held_out_share, lambda document: repr(document[0]))
 
     def stream(some: list[list[list[int]]]) -> RowStream[Place, SentencePairBatch]:
         places = [Place(d, s) for d, document in enumerate(some) for s in range(len(document) - 1)]
@@ -155,7 +135,7 @@ class _Maker:
         types_BT, _ = padded([types for _, types in framed], 0)
         generator = torch.Generator().manual_seed(int(drawn.integers(2**63)))
         seen_BT, targets_BT = self.masker(ids_BT, real_BT, generator)
-        return SentencePairBatch(seen_BT, types_BT, real_BT, targets_BT, torch.tensor(relations))
+        return SentencePairBatch(seen_BT, real_BT, types_BT, targets_BT, torch.tensor(relations))
 
     def _wrong(
         self,

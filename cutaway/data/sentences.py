@@ -3,16 +3,14 @@
 B rows, T positions.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
-from cutaway.data.batch import Rows
+from cutaway.data.batch import PaddedRows
 from cutaway.data.corpus import DataConfig, open_corpus
-from cutaway.data.rows import RowStream, padded
+from cutaway.data.rows import RowCorpus, RowStream, padded
 from cutaway.data.stream import BatchStream
 from cutaway.text.tokenizer import Tokenizer
 
@@ -27,34 +25,11 @@ class SentencesConfig(DataConfig):
     packing: Literal[False] = Field(False, description="a row is one text")
 
 
-@dataclass(frozen=True)
-class SentenceBatch(Rows):
-    """Texts with the token that ends them, padded on the right; `real_BT` is true where they are real."""
-
-    ids_BT: Tensor
-    real_BT: Tensor
-
-    @property
-    def length(self) -> int:
-        """T."""
-        return self.ids_BT.shape[1]
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens to read, padding left out."""
-        return int(self.real_BT.sum())
+class SentenceBatch(PaddedRows):
+    """Texts with the token that ends them."""
 
 
-@dataclass(frozen=True)
-class SentenceCorpus:
-    """Training batches, batches to evaluate on, and what was left out."""
-
-    train: RowStream[int, SentenceBatch]
-    held_out: RowStream[int, SentenceBatch]
-    skipped: dict[str, dict]
-
-
-def open_sentences(config: SentencesConfig, tokenizer: Tokenizer, seed: int) -> SentenceCorpus:
+def open_sentences(config: SentencesConfig, tokenizer: Tokenizer, seed: int) -> RowCorpus[int, SentenceBatch]:
     """Read, encode, split (as `open_corpus` does, with its errors) and make streams in which rows of like length meet."""
     corpus = open_corpus(config, tokenizer, seed)
     begun = int(tokenizer.adds_bos)  # the writer has a first token of its own
@@ -67,4 +42,4 @@ def open_sentences(config: SentencesConfig, tokenizer: Tokenizer, seed: int) -> 
 
         return RowStream(source.pieces.tolist(), collate, config.rows, seed, lambda piece: int(store.lengths[piece]))
 
-    return SentenceCorpus(stream(corpus.train), stream(corpus.held_out), corpus.skipped)
+    return RowCorpus(stream(corpus.train), stream(corpus.held_out), corpus.skipped)

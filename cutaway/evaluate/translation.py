@@ -10,10 +10,10 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.progress import Progress
 from cutaway.decode.beam import Beam
 from cutaway.evaluate.rouge import rouge
-from cutaway.infer.target_rules import read_target_rules
 from cutaway.infer.translate import translate
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.load import Loaded
+from cutaway.models.target_rules import read_target_rules
 
 
 class TranslateConfig(Config):

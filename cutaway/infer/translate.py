@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cutaway.core.errors import ContextLengthError, RequestError
 from cutaway.decode.beam import Beam, Hypothesis, beam_search
-from cutaway.infer.target_rules import TargetRules
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.target_rules import TargetRules
 
 
 @torch.inference_mode()

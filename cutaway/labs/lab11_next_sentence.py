@@ -59,7 +59,7 @@ SHAPE = {
 
 @one_thread()
 def measure(setting: Setting) -> Numbers:
-    n_documents, steps = (1_000, 260) if setting.quick else (4_000, 1_000)
+    n_documents, steps = (1_000, 260) if setting.quick else (2_000, 500)
     tokenizer = train_tokenizer(documents(1_000, "words"), TrainTokenizerConfig(kind="wordpiece", vocab_size=512))
     with TemporaryDirectory() as folder:
         files = {part: Path(folder) / f"{part}.jsonl" for part in ("pretraining", "tuning", "test")}
@@ -99,7 +99,7 @@ def tuned(model: Any, task: SentencePairCorpus, seed: int) -> float:
 def whole(batch: SentencePairBatch) -> LabelBatch:
     """The pairs with nothing hidden, and their relations as labels."""
     ids_BT = torch.where(batch.targets_BT == IGNORED, batch.ids_BT, batch.targets_BT)
-    return LabelBatch(ids_BT, batch.types_BT, batch.real_BT, batch.relation_B[:, None])
+    return LabelBatch(ids_BT=ids_BT, real_BT=batch.real_BT, types_BT=batch.types_BT, labels=batch.relation_B[:, None])
 
 
 @torch.inference_mode()

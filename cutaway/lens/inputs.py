@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 import torch
@@ -10,15 +9,13 @@ from torch import Tensor
 
 from cutaway.core.device import pick_device
 from cutaway.core.errors import ConfigError
-from cutaway.data.audio import MelConfig, chunks, log_mel, mel_config, read_audio
-from cutaway.data.images import ImageConfig, image_config, prepare, read_image, resize
-from cutaway.data.media import read_preprocessor
+from cutaway.data.images import read_image, resize
+from cutaway.data.preprocess import pieces, preprocessor
 from cutaway.lens.layers import inputs_of
 from cutaway.models.huggingface import load_model
 from cutaway.models.load import Loaded, find, load, read_shape
 from cutaway.models.vae import VAE, VAEConfig
 from cutaway.models.vit import ViTConfig
-from cutaway.nn.patches import height_width
 from cutaway.text.tokenizer import Tokenizer
 
 
@@ -55,13 +52,11 @@ def read_file(loaded: Loaded, kind: str, file: Path) -> Tensor:
         family = loaded.model.config.model_type
         raise ConfigError(f"a model of the family {family} reads {reads}", field=f"--{kind}", value=str(file))
     if kind == "audio":
-        mel = _mel_config(loaded)
-        medium = log_mel(chunks(read_audio(file, mel.sampling_rate), mel)[:1], mel)
+        medium = pieces(file, preprocessor("audio", loaded.source, loaded.model.config))[:1]
     elif isinstance(loaded.model, VAE):
         medium = _vector(file, loaded.model.config)
     else:
-        config = _image_config(loaded)
-        medium = prepare(read_image(file, config.channels), config)[None]
+        medium = pieces(file, preprocessor("image", loaded.source, loaded.model.config))
     return medium.to(_device(loaded))
 
 
@@ -73,23 +68,6 @@ def _vector(file: Path, config: VAEConfig) -> Tensor:
         what = "the model reads vectors that are no square image"
         raise ConfigError(what, field="vector_size", value=config.vector_size, hint="name its image_shape")
     return resize(read_image(file, 3 if channels == 3 else 1), height, width, "bilinear").reshape(1, -1)
-
-
-def _image_config(loaded: Loaded) -> ImageConfig:
-    if (loaded.source / "preprocessor_config.json").exists():
-        return image_config(read_preprocessor(loaded.source))
-    config: Any = loaded.model.config
-    config = getattr(config, "vision_config", config)
-    middle = (0.5,) * config.num_channels
-    return ImageConfig(size=height_width(config.image_size), image_mean=middle, image_std=middle)
-
-
-def _mel_config(loaded: Loaded) -> MelConfig:
-    if (loaded.source / "preprocessor_config.json").exists():
-        return mel_config(read_preprocessor(loaded.source))
-    config, usual = loaded.model.config, MelConfig()
-    seconds = 2 * config.max_source_positions * usual.hop_length / usual.sampling_rate
-    return MelConfig(feature_size=config.num_mel_bins, chunk_length=seconds)
 
 
 def _device(loaded: Loaded) -> torch.device:

@@ -9,9 +9,10 @@ Nothing is pickled. The folder appears whole or not at all; one that was there b
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -40,14 +41,23 @@ class WeightFiles(Protocol):
 
 @dataclass(frozen=True)
 class FullWeights:
-    """All weights of a model, as a Hugging Face folder with its tokeniser."""
+    """All weights of a model, as a Hugging Face folder with its tokeniser.
+
+    Args:
+        beside: what else its makers say, by the JSON file that says it; added to what stands there.
+    """
 
     model: nn.Module
     tokenizer: Tokenizer | None = None
     name: str = "model"
+    beside: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         write_model(self.model, self.tokenizer, folder)
+        for name, values in self.beside.items():
+            file = folder / name
+            there = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            file.write_text(json.dumps({**there, **values}, indent=2), encoding="utf-8")
 
     def read(self, folder: Path) -> None:
         weight = next(self.model.parameters())

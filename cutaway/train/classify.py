@@ -1,4 +1,7 @@
-"""Classification: a head on an encoder for the label of a text, of a pair of texts, or of each word. L labels."""
+"""Classification: a head on an encoder for the label of a text, of a pair of texts, of each word, or of an image.
+
+What the rows hold decides which. N labelled items, L labels.
+"""
 
 from collections.abc import Iterable
 from functools import partial
@@ -10,20 +13,30 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cutaway.core.config import Config
+from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
-from cutaway.data.labelled import LabelBatch, LabelledConfig, label_names, open_labelled, read_labelled
+from cutaway.data.described import Media, medium_of, read_sides
+from cutaway.data.labelled import LabelBatch, LabelledConfig, count_labels, open_labelled, read_labelled
+from cutaway.data.labelled_images import LabelledImages, open_labelled_images
+from cutaway.data.media import PREPROCESSOR
+from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.rows import RowCorpus
 from cutaway.loss.language_modelling import IGNORED
+from cutaway.models import bert_heads, vit
 from cutaway.models.bert import Head
-from cutaway.models.bert_heads import build, with_head
+from cutaway.models.bert_heads import with_head
+from cutaway.models.families import make_model
+from cutaway.models.huggingface import load_model
+from cutaway.models.load import find
 from cutaway.models.packaged import SENTENCE_ENCODER
+from cutaway.models.vit import ViT, with_labels
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
-from cutaway.train.held_out import held_out_loss
+from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import Metrics
-from cutaway.train.origin import load_encoder
-from cutaway.train.recipe import Job, RunConfig, carry_out
-from cutaway.train.run import check_length
+from cutaway.train.origin import OriginConfig, begin, check_encoder, shape_of
+from cutaway.train.recipe import Job, carry_out
 
 
 class ClassifyOptim(OptimConfig):
@@ -38,11 +51,17 @@ class ClassifyLoss(Config):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
-class ClassifyConfig(RunConfig):
+class ClassifyConfig(OriginConfig):
     """Everything a classification run is made of."""
 
     data: LabelledConfig
-    start: str = Field(SENTENCE_ENCODER, description="an encoder: a folder or a packaged name")
+    start: str | None = Field(
+        SENTENCE_ENCODER,
+        description="an encoder of texts or, for images, a ViT: a folder or a packaged name; null: `model`",
+    )
+    model: dict[str, Any] = Field(
+        {"model_type": "bert"}, description="with start=null: family and shape; bert or roberta, vit for images"
+    )
     fresh: bool = Field(False, description="only the shape and the tokeniser of `start`; the weights are drawn")
     train_encoder: bool = Field(True, description="false: the head alone learns, on the encoder as it is")
     loss: ClassifyLoss = ClassifyLoss()
@@ -57,40 +76,67 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
     """
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
-        with step("reading the data"):
-            records = read_labelled(config.data.path, config.data)
-        labels = label_names(records)
-        loaded = load_encoder(config.start, device)
-        head: Head = "tokens" if isinstance(records[0].label, tuple) else "sequence"
-        model: Any = with_head(loaded.model, head, labels).to(device)
-        if config.fresh:
-            model = build(model.config).to(device)
+        medium = medium_of(config.data.path, config.data.encoding)
+        begun = _texts(config, device) if medium is None else _images(config, medium, device)
+        files, corpus, length, counts = begun
+        model: Any = files.model
         if not config.train_encoder:
             model.trunk.requires_grad_(False)
-        check_length(config.data, model)
-        corpus = open_labelled(config.data, records, labels, loaded.tokenizer, config.seed)
-
-        def evaluate() -> float:
-            return held_out_loss(model, classification, corpus.held_out.once(), precision)
-
-        def finish() -> dict[str, Any]:
-            return {"scores": scores(model, corpus.held_out.once(), precision)}
-
         return Job(
             model,
             corpus.train,
             partial(classification, config=config.loss),
-            FullWeights(model, loaded.tokenizer),
-            {"held_out": evaluate},
-            config.data.rows * config.data.seq_len,
-            {"labels": corpus.counts, "truncated": corpus.truncated},
-            finish,
+            files,
+            {"held_out": on_held_out(model, classification, corpus.held_out, precision)},
+            config.data.rows * length,
+            {"labels": counts, "skipped": corpus.skipped},
+            lambda: {"scores": scores(model, corpus.held_out.once(), precision)},
         )
 
     return carry_out(config, prepare)
 
 
-def classification(model: Any, batch: LabelBatch, config: ClassifyLoss = ClassifyLoss()) -> tuple[Tensor, int, Metrics]:
+Begun = tuple[FullWeights, RowCorpus[Any, Any], int, dict[str, int]]
+"""The model with its files, what it learns from, positions of a row at most, and how often each label occurs."""
+
+
+def _texts(config: ClassifyConfig, device: torch.device) -> Begun:
+    with step("reading the data"):
+        records = read_labelled(config.data.path, config.data)
+    counts = count_labels(name for record in records for name in record.labels)
+    texts = (part for record in records for part in record.texts)
+    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device)
+    head: Head = "tokens" if isinstance(records[0].label, tuple) else "sequence"
+    model = with_head(encoder, head, tuple(counts)).to(device)
+    if config.fresh:
+        model = bert_heads.build(model.config).to(device)  # type: ignore[arg-type]
+    corpus = open_labelled(config.data, records, tuple(counts), tokenizer, config.seed)
+    return FullWeights(model, tokenizer), corpus, config.data.seq_len, counts
+
+
+def _images(config: ClassifyConfig, medium: Medium, device: torch.device) -> Begun:
+    data = config.data
+    with step("reading the data"):
+        rows, held = read_sides(data.path, data.held_out, medium, data.label_field, data.encoding)
+    counts = count_labels(row.said for row in rows)
+    folder = find(config.start) if config.start is not None else None
+    start: Any = load_model(folder, torch.float32, device) if folder is not None else make_model(shape_of(config))
+    if not isinstance(start, ViT) or medium != "image":
+        raise ConfigError(
+            f"puts no labels on an {medium}", field="model", value=start.config.model_type, hint="vit, for images"
+        )
+    model = with_labels(start, tuple(counts))
+    if config.fresh:
+        model = vit.build(model.config)
+    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
+    corpus = open_labelled_images(data, rows, held, tuple(counts), media, model.context, config.seed)
+    files = FullWeights(model.to(device), beside={PREPROCESSOR: to_hf(media.wants)})
+    return files, corpus, model.context, counts
+
+
+def classification(
+    model: Any, batch: LabelBatch | LabelledImages, config: ClassifyLoss = ClassifyLoss()
+) -> tuple[Tensor, int, Metrics]:
     """Cross-entropy of the labels."""
     logits_NL, labels_N = label_scores(model, batch)
     loss = cross_entropy(logits_NL.float(), labels_N, reduction="sum", label_smoothing=config.label_smoothing)
@@ -98,16 +144,19 @@ def classification(model: Any, batch: LabelBatch, config: ClassifyLoss = Classif
     return loss, len(labels_N), {"accuracy": correct}
 
 
-def label_scores(model: Any, batch: LabelBatch) -> tuple[Tensor, Tensor]:
-    """The scores of every labelled text or token, N × L, and its label."""
-    h_BTD = model(batch.ids_BT, mask_BTS=batch.real_BT[:, None], types_BT=batch.types_BT)
+def label_scores(model: Any, batch: LabelBatch | LabelledImages) -> tuple[Tensor, Tensor]:
+    """The scores of every labelled text, token or image, N × L, and its label."""
+    if isinstance(batch, LabelledImages):
+        h_BTD = model(batch.pixels_BCHW)
+    else:
+        h_BTD = model(batch.ids_BT, mask_BTS=batch.real_BT[:, None], types_BT=batch.types_BT)
     logits = model.label_logits(h_BTD).flatten(0, -2)
     labelled = batch.labels.flatten() != IGNORED
     return logits[labelled], batch.labels.flatten()[labelled]
 
 
 @torch.no_grad()
-def scores(model: nn.Module, batches: Iterable[LabelBatch], precision: torch.dtype = torch.float32) -> dict[str, float]:
+def scores(model: nn.Module, batches: Iterable[Any], precision: torch.dtype = torch.float32) -> dict[str, float]:
     """Accuracy, and the F1 of each label averaged over the labels that occur."""
     device, training = next(model.parameters()).device, model.training
     model.eval()

@@ -1,9 +1,11 @@
-"""Contrastive learning: an encoder whose vectors of texts that belong together are near.
+"""Contrastive learning: vectors that are near where what they stand for belongs together.
 
-Every anchor is compared with the positives, and the hard negatives, of its whole micro-batch; so, unlike elsewhere, the loss
-depends on `data.rows`, and micro-batches do not add up to a larger one.
+Texts with texts in one encoder, or images with texts in the two towers of a CLIP; what the rows hold decides which. Every row
+is compared with the partners, and the hard negatives, of its whole micro-batch; so, unlike elsewhere, the loss depends on
+`data.rows`, and micro-batches do not add up to a larger one.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -12,19 +14,28 @@ from pydantic import Field
 from torch import Tensor
 
 from cutaway.core.config import Config
+from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
-from cutaway.data.contrast import ContrastBatch, ContrastConfig, open_contrast
+from cutaway.data.captioned import CaptionedBatch, open_captioned
+from cutaway.data.contrast import ContrastBatch, ContrastConfig, open_contrast, read_triples
+from cutaway.data.described import Media, medium_of, read_sides
+from cutaway.data.media import PREPROCESSOR
+from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.rows import RowCorpus
 from cutaway.loss.contrastive import info_nce
 from cutaway.models.bert_heads import with_head
+from cutaway.models.clip import CLIP
+from cutaway.models.load import find
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.pooling import mean_pool
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
-from cutaway.train.held_out import held_out_loss
-from cutaway.train.objectives import Metrics
-from cutaway.train.origin import load_encoder
-from cutaway.train.recipe import Job, RunConfig, carry_out
-from cutaway.train.run import check_length
+from cutaway.train.held_out import on_held_out
+from cutaway.train.objectives import Metrics, Objective
+from cutaway.train.origin import OriginConfig, begin, check_encoder
+from cutaway.train.recipe import Job, carry_out
+
+SHARPEST = math.log(100)  # CLIP's factor of the cosines stays at 100 or less (Radford et al. 2021, section 2.5)
 
 
 class ContrastOptim(OptimConfig):
@@ -34,19 +45,29 @@ class ContrastOptim(OptimConfig):
 
 
 class ContrastLoss(Config):
-    """Terms of the loss."""
+    """Terms of the loss of texts; CLIP's is two-sided, and it learns its temperature."""
 
     temperature: float = Field(0.05, gt=0)
     two_sided: bool = Field(False, description="also the anchor among all anchors, for each positive")
 
 
-class ContrastRunConfig(RunConfig):
+class ContrastRunConfig(OriginConfig):
     """Everything a contrastive run is made of."""
 
     data: ContrastConfig
-    start: str = Field(SENTENCE_ENCODER, description="an encoder: a folder or a packaged name")
+    start: str | None = Field(
+        SENTENCE_ENCODER,
+        description="an encoder of texts or, for images, a CLIP: a folder or a packaged name; null: `model`",
+    )
+    model: dict[str, Any] = Field(
+        {"model_type": "bert"}, description="with start=null: family and shape; bert or roberta, clip for images"
+    )
     loss: ContrastLoss = ContrastLoss()
     optim: ContrastOptim = ContrastOptim()
+
+
+Begun = tuple[FullWeights, RowCorpus[Any, Any], Objective, int]
+"""The model with its files, what it learns from and by, and positions of a row at most."""
 
 
 def contrast(config: ContrastRunConfig) -> dict[str, Any]:
@@ -57,28 +78,47 @@ def contrast(config: ContrastRunConfig) -> dict[str, Any]:
     """
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
-        loaded = load_encoder(config.start, device)
-        model = with_head(loaded.model, "none").to(device)
-        check_length(config.data, model)
-        with step("reading the data"):
-            corpus = open_contrast(config.data, loaded.tokenizer, config.seed)
-        objective = partial(contrastive, config=config.loss)
-
-        def evaluate() -> float:
-            return held_out_loss(model, objective, corpus.held_out.once(), precision)
-
-        sizes = {"train": len(corpus.train.rows), "held_out": len(corpus.held_out.rows)}
+        medium = medium_of(config.data.path, config.data.encoding)
+        begun = _texts(config, device) if medium is None else _images(config, medium, device)
+        files, corpus, objective, length = begun
         return Job(
-            model,
+            files.model,
             corpus.train,
             objective,
-            FullWeights(model, loaded.tokenizer),
-            {"held_out": evaluate},
-            (3 if corpus.train.rows[0].negative else 2) * config.data.rows * config.data.seq_len,
-            {"rows": sizes},
+            files,
+            {"held_out": on_held_out(files.model, objective, corpus.held_out, precision)},
+            config.data.rows * length,
+            {
+                "rows": {"train": len(corpus.train.rows), "held_out": len(corpus.held_out.rows)},
+                "skipped": corpus.skipped,
+            },
         )
 
     return carry_out(config, prepare)
+
+
+def _texts(config: ContrastRunConfig, device: torch.device) -> Begun:
+    with step("reading the data"):
+        triples = read_triples(config.data.path, config.data)
+    texts = (text for triple in triples for text in triple if text)
+    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device)
+    model = with_head(encoder, "none").to(device)
+    corpus = open_contrast(config.data, triples, tokenizer, config.seed)
+    length = (3 if corpus.train.rows[0].negative else 2) * config.data.seq_len
+    return FullWeights(model, tokenizer), corpus, partial(contrastive, config=config.loss), length
+
+
+def _images(config: ContrastRunConfig, medium: Medium, device: torch.device) -> Begun:
+    data = config.data
+    with step("reading the data"):
+        rows, held = read_sides(data.path, data.held_out, medium, "text", data.encoding)
+    model, tokenizer = begin(config, data, (row.said for row in rows), partial(_check_family, medium), device)
+    folder = find(config.start) if config.start is not None else None
+    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
+    positions = model.vision_model.context
+    corpus = open_captioned(data, rows, held, media, positions, tokenizer, config.seed)
+    files = FullWeights(model, tokenizer, beside={PREPROCESSOR: to_hf(media.wants)})
+    return files, corpus, image_text, positions + data.seq_len
 
 
 def contrastive(model: Any, batch: ContrastBatch, config: ContrastLoss = ContrastLoss()) -> tuple[Tensor, int, Metrics]:
@@ -91,3 +131,17 @@ def contrastive(model: Any, batch: ContrastBatch, config: ContrastLoss = Contras
     negatives_BD = vectors(batch.negative_BT, batch.negative_real_BT) if batch.negative_BT.shape[1] else None
     loss, nearest = info_nce(a_BD, b_BD, config.temperature, negatives_BD, config.two_sided)
     return loss, len(a_BD), {"nearest": nearest.detach()}
+
+
+def image_text(model: Any, batch: CaptionedBatch) -> tuple[Tensor, int, Metrics]:
+    """Each image's own text against the others' texts, and each text's own image; the temperature is learned."""
+    images_BP, texts_BP = model.encode_image(batch.pixels_BCHW), model.encode_text(batch.ids_BT, batch.real_BT)
+    temperature = (-model.logit_scale.clamp(max=SHARPEST)).exp()
+    loss, nearest = info_nce(images_BP, texts_BP, temperature, two_sided=True)
+    return loss, len(images_BP), {"nearest": nearest.detach(), "temperature": temperature.detach()}
+
+
+def _check_family(medium: Medium, model: Any) -> None:
+    if medium != "image" or not isinstance(model, CLIP):
+        kind = model.config.model_type
+        raise ConfigError(f"does not match an {medium} with a text", field="model", value=kind, hint="clip, for images")

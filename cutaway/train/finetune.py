@@ -1,7 +1,6 @@
 """Fine-tuning: all weights or LoRA, with what was learned and what was forgotten reported side by side."""
 
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from cutaway.models.load import load
 from cutaway.models.packaged import CHAT_MODEL
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import AdapterWeights, FullWeights, WeightFiles
-from cutaway.train.held_out import file_batches, held_out_loss
+from cutaway.train.held_out import file_batches, held_out_loss, on_held_out
 from cutaway.train.objectives import LossConfig, causal_lm
 from cutaway.train.recipe import Job, RunConfig, carry_out
 from cutaway.train.run import check_length
@@ -68,10 +67,6 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             add_lora(model, config.lora)
             files = AdapterWeights(model, config.lora, config.model)
 
-        def new() -> float:
-            batches = islice(corpus.held_out.once(), config.loop.eval_batches)
-            return held_out_loss(model, causal_lm, batches, precision)
-
         def finish() -> dict[str, Any]:
             if config.adapter == "lora" and config.merge:
                 fold(model)
@@ -83,7 +78,10 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             corpus.train,
             partial(causal_lm, config=config.loss),
             files,
-            {"new": new, "retention": lambda: held_out_loss(model, causal_lm, retention, precision)},
+            {
+                "new": on_held_out(model, causal_lm, corpus.held_out, precision, config.loop.eval_batches),
+                "retention": lambda: held_out_loss(model, causal_lm, retention, precision),
+            },
             config.data.rows * config.data.seq_len,
             {"model": config.model, "adapter": config.adapter, "skipped": corpus.skipped},
             finish,

@@ -1,7 +1,9 @@
 """Loss on text that is not trained on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +36,13 @@ def held_out_loss(
     if not targets:
         raise NothingSupervisedError("the held-out text holds no supervised token")
     return loss_sum / targets
+
+
+def on_held_out(
+    model: nn.Module, objective: Objective, stream: Any, precision: torch.dtype, most: int | None = None
+) -> Callable[[], float]:
+    """`held_out_loss` of the first `most` batches of a stream (or of all), as the `losses` of a job want it."""
+    return lambda: held_out_loss(model, objective, islice(stream.once(), most), precision)
 
 
 def file_batches(path: Path, tokenizer: Tokenizer, seq_len: int, rows: int) -> list[Batch]:

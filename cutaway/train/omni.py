@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from cutaway.nn.media import TOKENS
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
-from cutaway.train.held_out import held_out_loss
+from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import PLAIN, LossConfig, Metrics, document_mask, token_loss
 from cutaway.train.origin import OriginConfig, begin
 from cutaway.train.recipe import Job, carry_out
@@ -50,17 +49,12 @@ def train_omni(config: OmniRunConfig) -> dict[str, Any]:
         _check_tokens(tokenizer, shape.media_ids)
         with step("reading the data"):
             corpus = open_interleaved(config.data, tokenizer, shape.media, shape.media_ids, config.seed)
-
-        def evaluate() -> float:
-            batches = islice(corpus.held_out.once(), config.loop.eval_batches)
-            return held_out_loss(model, omni_lm, batches, precision)
-
         return Job(
             model,
             corpus.train,
             partial(omni_lm, config=config.loss),
             FullWeights(model, tokenizer),
-            {"held_out": evaluate},
+            {"held_out": on_held_out(model, omni_lm, corpus.held_out, precision, config.loop.eval_batches)},
             config.data.rows * config.data.seq_len,
             {"rows": len(corpus.train.store), "skipped": corpus.skipped},
             lambda: {"accuracy": accuracy(model, corpus.held_out.once(), precision)},

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from pydantic import Field, model_validator
 
+from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.models.bert import Bert
 from cutaway.models.bert_heads import WithHead
 from cutaway.models.families import config_class, families, make_model
 from cutaway.models.huggingface import check_tokenizer
-from cutaway.models.load import Loaded, load
+from cutaway.models.load import load
 from cutaway.nn.media import TOKENS
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
@@ -40,7 +41,7 @@ class OriginConfig(RunConfig):
         fields = type(self).model_fields
         given = [name for name in _BROUGHT if name in fields and getattr(self, name) != fields[name].default]
         if self.start is not None and given:
-            raise ValueError(f"start brings its own model and tokeniser; leave out {', '.join(given)}")
+            raise ValueError(f"start brings its own model and tokeniser; leave out {', '.join(given)}, or start=null")
         return self
 
 
@@ -65,8 +66,7 @@ def begin(
         check_length(data, loaded.model)
         return loaded.model, loaded.tokenizer
     tokenizer = _tokenizer(config, texts, extra)
-    shape = {**type(config).model_fields["model"].default, **config.model}
-    fields = {**_fitting(shape["model_type"], tokenizer), **shape}
+    fields = fitted(shape_of(config), tokenizer)
     with torch.device("meta"):
         planned = make_model(fields)
     check(planned)
@@ -76,16 +76,14 @@ def begin(
     return make_model(fields).to(device), tokenizer
 
 
-def load_encoder(start: str, device: torch.device) -> Loaded:
-    """A checkpoint with an encoder of text.
+def check_encoder(model: Any) -> None:
+    """Refuse what is no encoder of text.
 
     Raises:
-        ConfigError: it holds something else.
+        ConfigError: it is something else.
     """
-    loaded = load(start, dtype="float32", device=str(device))
-    if not isinstance(loaded.model, Bert | WithHead):
-        raise ConfigError("is no encoder", field="start", value=start, hint="a bert or roberta checkpoint")
-    return loaded
+    if not isinstance(model, Bert | WithHead):
+        raise ConfigError("is no encoder of text", field="model", value=model.config.model_type, hint="bert or roberta")
 
 
 def _tokenizer(config: OriginConfig, texts: Iterable[str], extra: tuple[str, ...]) -> Tokenizer:
@@ -100,9 +98,15 @@ def _tokenizer(config: OriginConfig, texts: Iterable[str], extra: tuple[str, ...
         return train_tokenizer(texts, recipe)
 
 
-def _fitting(model_type: str, tokenizer: Tokenizer) -> dict[str, int]:
-    """The fields of a family's configuration that the tokeniser decides."""
-    known = config_class(families()[model_type]).model_fields if model_type in families() else {}
+def shape_of(config: OriginConfig) -> dict[str, Any]:
+    """What a fresh model is asked to be; of a family that is not named, the recipe's own."""
+    return {**type(config).model_fields["model"].default, **config.model}
+
+
+def fitted(shape: dict[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """A shape, with the fields of the family's configuration that the tokeniser decides and the shape does not state."""
+    if shape["model_type"] not in families():
+        return shape  # `make_model` says so
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     start = next(id for id in (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)
     unknown = next(id for id in (tokenizer.unk_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)
@@ -114,4 +118,15 @@ def _fitting(model_type: str, tokenizer: Tokenizer) -> dict[str, int]:
         **ids,
         **media,
     }
-    return {name: id for name, id in decided.items() if name in known and id is not None}
+    decided = {name: id for name, id in decided.items() if id is not None}
+    return _filled(config_class(families()[shape["model_type"]]), shape, decided)
+
+
+def _filled(config: type[Config], stated: dict[str, Any], decided: dict[str, Any]) -> dict[str, Any]:
+    """The stated values, and of the decided ones those that the configuration, or one within it, has fields for."""
+    found = {name: id for name, id in decided.items() if name in config.model_fields} | stated
+    for name, field in config.model_fields.items():
+        inner = found.get(name, {})
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config) and isinstance(inner, dict):
+            found |= {name: filled} if (filled := _filled(field.annotation, inner, decided)) else {}
+    return found

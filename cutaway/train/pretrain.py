@@ -1,7 +1,6 @@
 """Pretraining: a model of any shape, or a checkpoint to go on from, on the user's text."""
 
 from functools import partial
-from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -21,7 +20,7 @@ from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.initial_embeddings import EmbeddingsConfig, initialise_embeddings
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.checkpoint import FullWeights
-from cutaway.train.held_out import held_out_loss
+from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import LossConfig, causal_lm, masked_lm, masked_lm_with_pairs, seq2seq_lm
 from cutaway.train.origin import OriginConfig, begin
 from cutaway.train.recipe import Job, carry_out
@@ -60,17 +59,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         with step("reading the data"):
             train, held_out, skipped = _batches(config, model, tokenizer)
         objective = _objective(config)
-
-        def evaluate() -> float:
-            batches = islice(held_out.once(), config.loop.eval_batches)
-            return held_out_loss(model, objective, batches, precision)
-
         return Job(
             model,
             train,
             partial(objective, config=config.loss),
             FullWeights(model, tokenizer),
-            {"held_out": evaluate},
+            {"held_out": on_held_out(model, objective, held_out, precision, config.loop.eval_batches)},
             config.data.rows * config.data.seq_len,
             {"skipped": skipped, **begun},
         )

@@ -1,19 +1,28 @@
-"""Sequence to sequence: an encoder-decoder of any family on pairs, from nothing or from a checkpoint."""
+"""Sequence to sequence: an encoder-decoder of any family on pairs, from nothing or from a checkpoint.
+
+What the rows hold decides what the model must read: a text, or a file with an image or a sound.
+"""
 
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from pydantic import Field
 
-from cutaway.core.errors import ConfigError
+from cutaway.core.errors import ConfigError, near_matches
 from cutaway.core.progress import step
-from cutaway.data.pairs import PairsConfig, open_pairs, read_pairs
+from cutaway.data.described import Media, medium_of, read_sides
+from cutaway.data.file_pairs import open_file_pairs
+from cutaway.data.media import PREPROCESSOR
+from cutaway.data.pairs import PairBatch, PairsConfig, open_pairs, read_pairs
+from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.rows import RowCorpus
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.families import families, model_class
+from cutaway.models.load import find
+from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.train.checkpoint import FullWeights
-from cutaway.train.held_out import held_out_loss
+from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import LossConfig, seq2seq_lm
 from cutaway.train.origin import OriginConfig, begin
 from cutaway.train.recipe import Job, carry_out
@@ -30,9 +39,16 @@ class Seq2SeqConfig(OriginConfig):
 
     data: PairsConfig
     model: dict[str, Any] = Field(
-        {"model_type": "transformer"}, description="family and shape: transformer, t5 or rnn_seq2seq, and its fields"
+        {"model_type": "transformer"},
+        description="family and shape: transformer, t5 or rnn_seq2seq, for sounds whisper, for images "
+        "vision-encoder-decoder, and its fields",
     )
+    language: str | None = Field(None, description="of the targets, for a Whisper that writes many: en, de, zh …")
     loss: Seq2SeqLoss = Seq2SeqLoss()
+
+
+Begun = tuple[FullWeights, RowCorpus[Any, PairBatch], int]
+"""The model with its files, what it learns from, and positions of a source at most."""
 
 
 def train_seq2seq(config: Seq2SeqConfig) -> dict[str, Any]:
@@ -43,31 +59,69 @@ def train_seq2seq(config: Seq2SeqConfig) -> dict[str, Any]:
     """
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
-        with step("reading the data"):
-            pairs = read_pairs(config.data.source, config.data.target, config.data)
-        texts = [side for pair in pairs for side in pair]
-        model, tokenizer = begin(config, config.data, texts, _check_family, device)
-        corpus = open_pairs(config.data, pairs, tokenizer, model.config.decoder_start_token_id, config.seed)
-
-        def evaluate() -> float:
-            batches = islice(corpus.held_out.once(), config.loop.eval_batches)
-            return held_out_loss(model, seq2seq_lm, batches, precision)
-
+        data = config.data
+        medium = medium_of(data.source, data.encoding) if data.target is None else None
+        begun = _texts(config, device) if medium is None else _files(config, medium, device)
+        files, corpus, source_length = begun
         return Job(
-            model,
+            files.model,
             corpus.train,
             partial(seq2seq_lm, config=config.loss),
-            FullWeights(model, tokenizer),
-            {"held_out": evaluate},
-            2 * config.data.rows * config.data.seq_len,
+            files,
+            {"held_out": on_held_out(files.model, seq2seq_lm, corpus.held_out, precision, config.loop.eval_batches)},
+            data.rows * (source_length + data.seq_len),
             {"pairs": len(corpus.train.rows), "skipped": corpus.skipped},
         )
 
     return carry_out(config, prepare)
 
 
-def _check_family(model: Any) -> None:
-    if not isinstance(model, EncoderDecoder):
-        names = [name for name, module in families().items() if issubclass(model_class(module), EncoderDecoder)]
-        kind, hint = model.config.model_type, f"known: {', '.join(sorted(names))}"
-        raise ConfigError("is no encoder-decoder", field="model", value=kind, hint=hint)
+def _texts(config: Seq2SeqConfig, device: torch.device) -> Begun:
+    data = config.data
+    with step("reading the data"):
+        pairs = read_pairs(data.source, data.target, data)
+    texts = (side for pair in pairs for side in pair)
+    model, tokenizer = begin(config, data, texts, partial(_check_family, "text"), device)
+    corpus = open_pairs(data, pairs, tokenizer, model.config.decoder_start_token_id, config.seed)
+    return FullWeights(model, tokenizer), corpus, data.seq_len
+
+
+def _files(config: Seq2SeqConfig, medium: Medium, device: torch.device) -> Begun:
+    data = config.data
+    with step("reading the data"):
+        rows, held = read_sides(data.source, data.held_out_source, medium, "text", data.encoding)
+    model, tokenizer = begin(config, data, (row.said for row in rows), partial(_check_family, medium), device)
+    folder = find(config.start) if config.start is not None else None
+    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
+    rules = read_target_rules(folder, model.config.vocab_size) if folder is not None else TargetRules()
+    prompt = rules.prompt(model.config.decoder_start_token_id, _language(config.language, rules))
+    corpus = open_file_pairs(data, rows, held, media, model.source_positions, prompt, tokenizer, config.seed)
+    kept = rules.forcing(prompt).model_dump(mode="json", exclude_defaults=True)
+    beside = {PREPROCESSOR: to_hf(media.wants), "generation_config.json": kept}
+    return FullWeights(model, tokenizer, beside=beside), corpus, next(corpus.held_out.once()).real_BS.shape[1]
+
+
+def _language(asked: str | None, rules: TargetRules) -> int | None:
+    """The token of the language that is learned, where the checkpoint leaves it to be detected."""
+    known = {token.strip("<|>"): id for token, id in rules.lang_to_id.items()} if rules.detects else {}
+    if asked is None and known:
+        raise ConfigError(
+            "must say which is learned: the checkpoint writes many", field="language", hint=", ".join(known)
+        )
+    if asked is not None and asked not in known:
+        hint = near_matches(asked, known) if known else "the checkpoint is told none"
+        raise ConfigError("is unknown to the checkpoint", field="language", value=asked, hint=hint)
+    return known.get(asked or "")
+
+
+def _check_family(source: str, model: Any) -> None:
+    if isinstance(model, EncoderDecoder) and source == model.SOURCE:
+        return
+    able = {name: model_class(module) for name, module in families().items()}
+    names = [name for name, kind in able.items() if issubclass(kind, EncoderDecoder) and source == kind.SOURCE]
+    raise ConfigError(
+        f"is no encoder-decoder that reads {source}, as the data holds",
+        field="model",
+        value=model.config.model_type,
+        hint=f"known: {', '.join(sorted(names))}",
+    )

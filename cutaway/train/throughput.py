@@ -33,7 +33,8 @@ def flops_per_token(model: Any, length: int) -> float:
         if isinstance(module, nn.Linear) and weight is not None:
             total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(weight), 1.0)
     if hasattr(model, "blocks"):
-        total += 6.0 * len(model.blocks) * model.embedding.embedding_dim * length
+        width = model.embedding.embedding_dim if hasattr(model, "embedding") else model.config.hidden_size
+        total += 6.0 * len(model.blocks) * width * length
     return total / 2 if isinstance(model, EncoderDecoder) else total
 
 

@@ -44,6 +44,11 @@ SHAPES = {
     "vae": {"hidden_sizes": (20,), "latent_size": 4},
     "vit": {**_TOWER, **_IMAGE},
     "clip": {"text_config": {"vocab_size": 256, **_TOWER}, "vision_config": {**_TOWER, **_IMAGE}, "projection_dim": 8},
+    "vision-encoder-decoder": {
+        "encoder": {**_TOWER, **_IMAGE},
+        "decoder": {"vocab_size": 256, "n_embd": 16, "n_layer": 2, "n_head": 2},
+        "decoder_start_token_id": 0,
+    },
     "whisper": {
         "vocab_size": 50_258,
         "num_mel_bins": 8,
@@ -58,7 +63,7 @@ SHAPES = {
         "max_target_positions": 16,
     },
 }
-_MEDIA = {"vit": ["image"], "clip": ["image"], "vae": ["image"], "whisper": ["audio"]}
+_MEDIA = {**dict.fromkeys(("vit", "clip", "vae", "vision-encoder-decoder"), ["image"]), "whisper": ["audio"]}
 _NO_BLOCKS = dict.fromkeys(("jacobian", "units"), "has no transformer blocks")
 _NO_WORDS = {"gradients": "no head that says words"}
 _NO_TEXT = dict.fromkeys(set(VIEWS) - {"spectrum", "neighbours", "experts"}, "reads .*, not a text")
@@ -75,6 +80,8 @@ REFUSED = {  # family and input: what is not there to look at, and what the mess
     ("vae", "text"): {**_NO_TEXT, **_NO_TOKENS, **_NO_BLOCKS, "attention": "has no attention"},
     ("whisper", "audio"): {**_NO_WORDS, **_ONLY_TOKENS},
     ("whisper", "text"): _NO_TEXT,
+    ("vision-encoder-decoder", "image"): {**_NO_WORDS, **_ONLY_TOKENS},
+    ("vision-encoder-decoder", "text"): _NO_TEXT,
 }
 WITH_EXPERTS = ("mixtral", "qwen2_moe", "qwen3_moe")
 INPUTS = [(family, kind) for family in SHAPES for kind in ["text", *_MEDIA.get(family, ())]]

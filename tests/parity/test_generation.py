@@ -8,7 +8,7 @@ from transformers import GenerationMixin, MarianConfig, MarianMTModel
 
 from cutaway.core.errors import CheckpointError
 from cutaway.decode.beam import Beam
-from cutaway.infer.target_rules import TargetRules, read_target_rules
+from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.infer.translate import translate, write
 from cutaway.models.transformer import Transformer, TransformerConfig
 from tests.parity import t5, whisper

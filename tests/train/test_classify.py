@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cutaway.cli.main import app
 from cutaway.core.config import load_config
 from cutaway.core.errors import ConfigError, DataError
-from cutaway.data.labelled import LabelledConfig, label_names, open_labelled, read_labelled
+from cutaway.data.labelled import LabelledConfig, count_labels, open_labelled, read_labelled
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import save_model
@@ -145,10 +145,10 @@ def test_padding_changes_no_score(encoder, tmp_path):
     records, loaded = read_labelled(path, config), load(encoder, dtype="float32")
     from cutaway.models.bert_heads import with_head
 
-    model = with_head(loaded.model, "sequence", label_names(records))
+    labels = tuple(count_labels(record.label for record in records))
+    model = with_head(loaded.model, "sequence", labels)
     corpora = [
-        open_labelled(config.model_copy(update={"rows": n}), records, label_names(records), loaded.tokenizer, 0)
-        for n in (1, 8)
+        open_labelled(config.model_copy(update={"rows": n}), records, labels, loaded.tokenizer, 0) for n in (1, 8)
     ]
     one, eight = (scores(model, corpus.train.once()) for corpus in corpora)
     assert one == pytest.approx(eight)
@@ -158,7 +158,7 @@ def test_words_longer_than_the_row_are_cut_and_counted(encoder, tmp_path):
     path = write(tmp_path / "w.jsonl", [{"text": ["room"] * n, "label": ["A", *["B"] * (n - 1)]} for n in (3, 60)])
     config = LabelledConfig(path=path, seq_len=16, held_out=path)
     corpus = open_labelled(config, read_labelled(path, config), ("A", "B"), load(encoder).tokenizer, 0)
-    assert corpus.truncated == 2
+    assert corpus.skipped["counts"] == {"truncated": 2}
     row = max(corpus.train.rows, key=lambda row: len(row.ids))
     assert len(row.ids) == len(row.labels) == 16
     assert row.labels[0] == row.labels[-1] == IGNORED

@@ -50,17 +50,30 @@ class TargetRules(Config):
         first = written == (0 if bos is None else 1)
         return _without(log_BV, (*self.suppress_tokens, *(self.begin_suppress_tokens if first else ())))
 
+    @property
+    def detects(self) -> bool:
+        """Whether the language is left to be detected."""
+        return bool(self.lang_to_id) and (not self.forced_decoder_ids or self.forced_decoder_ids[0][1] is None)
+
+    def prompt(self, start_id: int, language: int | None = None) -> list[int]:
+        """What Whisper's targets begin with: the start token, the language, the task, and that no times are written.
+
+        Args:
+            language: its token, where it is left to be detected.
+        """
+        ids = [start_id, language, *(token for _, token in self.forced_decoder_ids)]
+        if self.no_timestamps_token_id is not None and ids[-1] != self.no_timestamps_token_id:
+            ids.append(self.no_timestamps_token_id)
+        return [id for id in ids if id is not None]
+
+    def forcing(self, prompt: Sequence[int]) -> "TargetRules":
+        """The same rules with that prompt, whatever was detected before."""
+        return self.model_copy(update={"forced_decoder_ids": tuple(enumerate(prompt))[1:]})
+
     def opening(self, model: EncoderDecoder, memory_BSD: Tensor, start_id: int) -> Tensor:
-        """B × T: what Whisper's targets begin with: the start token, the language, the task, and that no times are written."""
-        opening = [start_id, *(token for _, token in self.forced_decoder_ids)]
-        detected = bool(self.lang_to_id) and (len(opening) == 1 or opening[1] is None)
-        known = [token for token in opening[1:] if token is not None]
-        if self.no_timestamps_token_id is not None and [start_id, *known][-1] != self.no_timestamps_token_id:
-            known.append(self.no_timestamps_token_id)
-        parts = [torch.tensor([ids]).expand(len(memory_BSD), -1) for ids in ([start_id], known) if ids]
-        if detected:
-            parts.insert(1, self.languages(model, memory_BSD, start_id)[:, None].cpu())
-        return torch.cat(parts, dim=1)
+        """B × T: the prompt of every row, its language detected where it is left to be."""
+        languages = self.languages(model, memory_BSD, start_id).tolist() if self.detects else [None] * len(memory_BSD)
+        return torch.tensor([self.prompt(start_id, language) for language in languages])
 
     @torch.inference_mode()
     def languages(self, model: EncoderDecoder, memory_BSD: Tensor, start_id: int) -> Tensor:

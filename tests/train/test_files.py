@@ -1,0 +1,344 @@
+"""Images and sounds through the recipes of pairs, of contrasts and of labels: what is learned, resumed, saved and refused."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    CLIPModel,
+    VisionEncoderDecoderModel,
+    ViTForImageClassification,
+    WhisperFeatureExtractor,
+)
+from typer.testing import CliRunner
+
+from cutaway.cli.main import app
+from cutaway.core.config import load_config
+from cutaway.core.errors import ConfigError, DataError, Interrupted
+from cutaway.data.images import ImageConfig
+from cutaway.data.preprocess import pieces, preprocessor, to_hf
+from cutaway.loss.contrastive import info_nce
+from cutaway.models.families import make_model
+from cutaway.models.huggingface import load_model, save_model
+from cutaway.models.load import load
+from cutaway.text.tokenizer import Tokenizer
+from cutaway.train.classify import ClassifyConfig, classify
+from cutaway.train.contrast import ContrastRunConfig, contrast, image_text
+from cutaway.train.seq2seq import Seq2SeqConfig, train_seq2seq
+
+WORDS = ["zero", "one", "two", "three"]
+RATE = 16_000
+EYE = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
+VIT = {**EYE, "intermediate_size": 32, "initializer_range": 0.1}
+LOOP = ["loop.precision=float32", "loop.tensorboard=false", "loop.compile=off", "data.rows=8", "optim.lr=1e-2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four things as pictures and as tones, five noisy copies each, the last of them held out; three listings of them."""
+    folder, draw = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    listings = {"captions": [], "sounds": [], "labels": []}
+    for number, word in enumerate(WORDS):
+        picture, t = np.full((8, 8), 20.0), np.arange(1600) / RATE
+        picture[2 * number : 2 * number + 2] = 230
+        for copy in range(5):
+            name = f"{number}-{copy}"
+            noisy = np.clip(picture + draw.normal(0, 8, (8, 8)), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"{name}.png")
+            tone = 0.4 * np.sin(2 * np.pi * (400 + 500 * number) * t) + 0.01 * draw.standard_normal(1600)
+            soundfile.write(folder / f"{name}.wav", tone, RATE)
+            side = "held" if copy == 4 else "train"
+            listings["captions"].append((side, {"image": f"{name}.png", "text": f"a {word}"}))
+            listings["sounds"].append((side, {"audio": f"{name}.wav", "text": word}))
+            listings["labels"].append((side, {"image": f"{name}.png", "label": number}))
+    for kind, rows in listings.items():
+        for side in ("train", "held"):
+            write(folder / f"{kind}-{side}.jsonl", [row for where, row in rows if where == side])
+    return folder
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pairs(folder, kind, out, *more):
+    names = [f"data.source={folder / f'{kind}-train.jsonl'}", f"data.held_out_source={folder / f'{kind}-held.jsonl'}"]
+    fixed = ["data.seq_len=16", "train_tokenizer.vocab_size=300", "loss.label_smoothing=0"]
+    return [*names, f"out={out}", *LOOP, *fixed, *more]
+
+
+def rows(folder, kind, out, *more):
+    names = [f"data.path={folder / f'{kind}-train.jsonl'}", f"data.held_out={folder / f'{kind}-held.jsonl'}"]
+    return [*names, f"out={out}", *LOOP, "start=null", *more]
+
+
+def flat(prefix, shape):
+    return [f"{prefix}.{name}={value}" for name, value in shape.items()]
+
+
+WRITER = dict(n_positions=16, n_embd=24, n_layer=1, n_head=2, initializer_range=0.1)
+CAPTIONER = ["model.model_type=vision-encoder-decoder", *flat("model.encoder", VIT), *flat("model.decoder", WRITER)]
+HEARING = dict(num_mel_bins=16, d_model=24, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2)
+HEARING |= dict(decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_target_positions=16)
+WHISPER = ["model.model_type=whisper", "model.max_source_positions=5", "model.init_std=0.1", *flat("model", HEARING)]
+TEXT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+TEXT |= dict(max_position_embeddings=16, initializer_range=0.1)
+CLIP = ["model.model_type=clip", "model.projection_dim=12", "data.seq_len=16", "train_tokenizer.vocab_size=300"]
+CLIP += [*flat("model.vision_config", VIT), *flat("model.text_config", TEXT)]
+
+
+def run(config, words):
+    recipe = {Seq2SeqConfig: train_seq2seq, ContrastRunConfig: contrast, ClassifyConfig: classify}[config]
+    return recipe(load_config(config, None, words))
+
+
+def said(model, file):
+    result = CliRunner().invoke(app, ["translate", str(model), str(file), "beam.width=1", "max_tokens=8"])
+    assert result.exception is None, result.exception
+    return result.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def captioner(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "captions"
+    return out, run(Seq2SeqConfig, pairs(folder, "captions", out, *CAPTIONER, "loop.steps=80"))
+
+
+def test_images_become_captions(folder, captioner):
+    out, report = captioner
+    loss = report["held_out_loss"]["held_out"]
+    assert loss["after"] < 0.1 < 1 < loss["before"]
+    assert report["pairs"] == 16
+    assert [said(out / "model", folder / f"{number}-4.png") for number in range(4)] == [f"a {word}" for word in WORDS]
+
+
+def test_transformers_captions_from_the_folder_alike(folder, captioner):
+    """The model, how it wants its images, and where a text begins and ends: all of it is in the files."""
+    model = captioner[0] / "model"
+    theirs, tokenizer = VisionEncoderDecoderModel.from_pretrained(model).eval(), load(model).tokenizer
+    wants = preprocessor("image", model)
+    assert to_hf(wants).items() <= json.loads((model / "preprocessor_config.json").read_text()).items()
+    for number, word in enumerate(WORDS):
+        ids = theirs.generate(pieces(folder / f"{number}-4.png", wants), max_new_tokens=8, do_sample=False)
+        assert tokenizer.decode(ids[0].tolist()).strip() == f"a {word}"
+
+
+def test_sounds_become_transcripts(folder, tmp_path):
+    report = run(Seq2SeqConfig, pairs(folder, "sounds", tmp_path / "run", *WHISPER, "loop.steps=60"))
+    assert report["held_out_loss"]["held_out"]["after"] < 0.1
+    assert [said(tmp_path / "run" / "model", folder / f"{number}-4.wav") for number in range(4)] == WORDS
+    assert WhisperFeatureExtractor.from_pretrained(tmp_path / "run" / "model").sampling_rate == RATE
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(folder, tmp_path, monkeypatch):
+    from cutaway.train import loop
+
+    short = [*CAPTIONER, "loop.steps=6", "loop.checkpoint_every=4", "data.decoded=0"]
+    run(Seq2SeqConfig, pairs(folder, "captions", tmp_path / "whole", *short))
+    save = loop.save_checkpoint
+
+    def stop(*args):
+        save(*args)
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(loop, "save_checkpoint", stop)
+    with pytest.raises(Interrupted):
+        run(Seq2SeqConfig, pairs(folder, "captions", tmp_path / "cut", *short))
+    assert (tmp_path / "cut" / "last" / "preprocessor_config.json").exists()
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    run(Seq2SeqConfig, pairs(folder, "captions", tmp_path / "cut", *short))
+    whole, cut = (load(tmp_path / name / "model", dtype="float32").model for name in ("whole", "cut"))
+    assert all(map(torch.equal, whole.parameters(), cut.parameters()))
+
+
+@pytest.fixture
+def published(tiny_chat, tmp_path):
+    """A Whisper as its makers publish it: it writes many languages, no times, and some tokens never."""
+    end = "<|im_end|>"
+    tokenizer = Tokenizer(tiny_chat(32).tokenizer.backend, bos=end, eos=end, pad=end)
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), tokenizer.eos_id)
+    shape = {**HEARING, **ids, "decoder_start_token_id": 3, "max_source_positions": 5}
+    torch.manual_seed(0)
+    model = make_model({"model_type": "whisper", "vocab_size": tokenizer.vocab_size, **shape})
+    save_model(model, tokenizer, tmp_path / "start")
+    rules = dict(lang_to_id={"<|en|>": 5, "<|de|>": 6}, forced_decoder_ids=[[1, None], [2, 7]])
+    rules |= dict(no_timestamps_token_id=8, suppress_tokens=[9])
+    (tmp_path / "start" / "generation_config.json").write_text(json.dumps(rules))
+    (tmp_path / "start" / "preprocessor_config.json").write_text(json.dumps({"feature_size": 16, "chunk_length": 0.1}))
+    return tmp_path / "start"
+
+
+def test_a_published_whisper_is_tuned_with_its_prompt(published, folder, tmp_path):
+    words = [word for word in pairs(folder, "sounds", tmp_path / "run", "loop.steps=1") if "tokenizer" not in word]
+    with pytest.raises(ConfigError, match=r"language: must say which is learned.*en, de"):
+        run(Seq2SeqConfig, [*words, f"start={published}"])
+    with pytest.raises(ConfigError, match=r"language='fr': is unknown to the checkpoint"):
+        run(Seq2SeqConfig, [*words, f"start={published}", "language=fr"])
+    run(Seq2SeqConfig, [*words, f"start={published}", "language=de"])
+    kept = json.loads((tmp_path / "run" / "model" / "generation_config.json").read_text())
+    assert kept["forced_decoder_ids"] == [[1, 6], [2, 7], [3, 8]]
+    assert kept["suppress_tokens"] == [9]
+    assert said(tmp_path / "run" / "model", folder / "0-0.wav") is not None
+
+
+def test_what_a_prompt_says_is_not_learned():
+    from cutaway.data.pairs import collate_targets
+    from cutaway.loss.language_modelling import IGNORED
+
+    read, learned = collate_targets([[20, 21, 2], [22, 2]], [3, 6, 7], 0)
+    assert read.tolist() == [[3, 6, 7, 20, 21], [3, 6, 7, 22, 0]]
+    assert learned.tolist() == [[IGNORED, IGNORED, 20, 21, 2], [IGNORED, IGNORED, 22, 2, IGNORED]]
+
+
+def test_images_and_texts_find_each_other(folder, tmp_path):
+    report = run(ContrastRunConfig, rows(folder, "captions", tmp_path / "run", *CLIP, "loop.steps=40", "data.rows=16"))
+    assert report["rows"] == {"train": 16, "held_out": 4}
+    loss = report["held_out_loss"]["held_out"]
+    assert loss["after"] < 0.3 < 1 < loss["before"]
+    model = load(tmp_path / "run" / "model", dtype="float32").model
+    theirs = CLIPModel.from_pretrained(tmp_path / "run" / "model")
+    torch.testing.assert_close(theirs.logit_scale, model.logit_scale)
+    assert model.logit_scale.item() != pytest.approx(2.6592, abs=1e-4), "the temperature is learned"
+
+
+def test_the_loss_of_images_and_texts():
+    """Both ways, and at a factor of 100 at the most."""
+
+    class Towers:
+        logit_scale = torch.tensor(9.0)
+
+        def __init__(self, a, b):
+            self.encode_image, self.encode_text = lambda pixels: a, lambda ids, real: b
+
+    from types import SimpleNamespace
+
+    a, b = (torch.nn.functional.normalize(torch.randn(5, 8), dim=-1) for _ in range(2))
+    batch = SimpleNamespace(pixels_BCHW=None, ids_BT=None, real_BT=None)
+    scores = 100 * a @ b.T
+    own = torch.arange(5)
+    both = [torch.nn.functional.cross_entropy(side, own, reduction="sum") for side in (scores, scores.T)]
+    torch.testing.assert_close(image_text(Towers(a, b), batch)[0], sum(both) / 2)
+    torch.testing.assert_close(image_text(Towers(a, b), batch)[0], info_nce(a, b, 0.01, two_sided=True)[0])
+
+
+def test_images_get_labels(folder, tmp_path):
+    words = rows(folder, "labels", tmp_path / "run", "model.model_type=vit", *flat("model", VIT))
+    report = run(ClassifyConfig, [*words, "loop.steps=30"])
+    assert report["scores"] == {"accuracy": 1.0, "macro_f1": 1.0, "items": 4}
+    assert report["labels"] == {"0": 4, "1": 4, "2": 4, "3": 4}
+    theirs = ViTForImageClassification.from_pretrained(tmp_path / "run" / "model")
+    assert theirs.config.id2label == {0: "0", 1: "1", 2: "2", 3: "3"}
+    assert list(AutoImageProcessor.from_pretrained(tmp_path / "run" / "model").image_mean) == [0.5]
+    start = f"start={tmp_path / 'run' / 'model'}"
+    words = rows(folder, "labels", tmp_path / "head", start, "train_encoder=false", "loop.steps=1")
+    run(ClassifyConfig, [word for word in words if word != "start=null"])
+    before, after = (
+        load_model(tmp_path / name / "model", torch.float32, torch.device("cpu")) for name in ("run", "head")
+    )
+    assert all(map(torch.equal, before.vit.parameters(), after.vit.parameters()))
+    assert not torch.equal(before.classifier.weight, after.classifier.weight)
+
+
+RECIPES = {
+    "seq2seq": lambda path, out: (Seq2SeqConfig, [f"data.source={path}", f"out={out}", *LOOP, *CAPTIONER]),
+    "contrast": lambda path, out: (ContrastRunConfig, [f"data.path={path}", f"out={out}", *LOOP, "start=null", *CLIP]),
+    "classify": lambda path, out: (
+        ClassifyConfig,
+        [f"data.path={path}", f"out={out}", *LOOP, "start=null", "model.model_type=vit", *flat("model", VIT)],
+    ),
+}
+
+
+def refused(kind, path, out, *more):
+    config, words = RECIPES[kind](path, out)
+    run(config, [*words, "data.seq_len=16", "loop.steps=1", *more])
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"image": "absent.png"}, r"bad.jsonl:3 image='.*absent.png': no such file \(data.bad=skip\)"),
+        ({"image": "broken.png"}, r"bad.jsonl:3 image='.*broken.png': does not decode"),
+        ({"image": ""}, r"bad.jsonl:3 image='': must name a file"),
+        ({"audio": "0-0.wav"}, r"bad.jsonl:3 image: must name a file"),
+        ({"image": "0-0.png", "text": None, "label": None}, r"bad.jsonl:3 (text|label): must be text"),
+    ],
+    ids=["absent", "broken", "unnamed", "another medium", "unlabelled"],
+)
+def test_bad_rows_are_named(kind, row, says, folder, tmp_path):
+    (folder / "broken.png").write_text("no image")
+    good = [{"image": f"{n}-0.png", "text": WORDS[n], "label": n} for n in (0, 1)]
+    path = write(folder / "bad.jsonl", [*good, {"text": "x", "label": 1, **row}])
+    with pytest.raises(DataError, match=says):
+        refused(kind, path, tmp_path / "run")
+
+
+def test_bad_files_are_left_out_and_counted(folder, tmp_path):
+    (folder / "broken.png").write_text("no image")
+    good = [{"image": f"{n}-{copy}.png", "text": WORDS[n]} for n in range(4) for copy in range(3)]
+    bad = [
+        {"image": "broken.png", "text": "x"},
+        {"image": "1-0.png", "text": ""},
+        {"image": "1-1.png", "text": "x " * 20},
+    ]
+    path = write(folder / "some.jsonl", [*good, *bad])
+    words = [f"data.source={path}", f"out={tmp_path / 'run'}", *LOOP, *CAPTIONER, "data.seq_len=16", "data.bad=skip"]
+    words += ["loop.steps=1", "train_tokenizer.vocab_size=300"]
+    said = CliRunner().invoke(app, ["seq2seq", *words], catch_exceptions=False).stdout
+    assert "3 left out" in said
+    skipped = json.loads((tmp_path / "run" / "report.json").read_text())["skipped"]
+    assert skipped["counts"] == {"with a file that cannot be used": 1, "with an empty side": 1, "over-long": 1}
+    assert skipped["first"]["with an empty side"] == "some.jsonl:14"
+
+
+def test_sounds_that_are_too_long_for_the_model(folder, tmp_path):
+    soundfile.write(folder / "long.wav", np.zeros(2000), RATE)
+    path = write(folder / "long.jsonl", [{"audio": f"{name}.wav", "text": "x"} for name in ("0-0", "long")])
+    words = [f"data.source={path}", f"out={tmp_path / 'run'}", *LOOP, *WHISPER, "data.seq_len=16"]
+    with pytest.raises(DataError, match=r"long.jsonl:2 audio=.*is longer than the 0.1 seconds that the model hears"):
+        run(Seq2SeqConfig, words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "says"),
+    [
+        ("seq2seq", ["model.model_type=whisper"], "model='whisper': is no encoder-decoder that reads image.*vision"),
+        ("seq2seq", ["data.preprocessor.siz=8"], r"data.preprocessor.siz: unknown key \(.*size"),
+        ("seq2seq", ["data.preprocessor.size=6"], "1×8×8|1×6×6"),
+        ("seq2seq", ["language=de"], "language='de': is unknown to the checkpoint"),
+        ("contrast", ["model.model_type=bert"], "does not match an image with a text"),
+        ("classify", ["model.model_type=bert", "model.num_hidden_layers=1"], "puts no labels on an image"),
+    ],
+)
+def test_settings_that_cannot_be(kind, more, says, folder, tmp_path):
+    config, words = RECIPES[kind](
+        folder / ("labels-train.jsonl" if kind == "classify" else "captions-train.jsonl"), tmp_path / "run"
+    )
+    if more[0].startswith("model.model_type"):
+        words = [word for word in words if not word.startswith("model.")]
+    with pytest.raises((ConfigError, DataError), match=says):
+        run(config, [*words, "data.seq_len=16", "loop.steps=1", "train_tokenizer.vocab_size=300", *more])
+
+
+def test_images_of_many_sizes_are_brought_to_one(folder, tmp_path):
+    Image.fromarray(np.zeros((9, 13), np.uint8)).save(folder / "odd.png")
+    good = [{"image": f"{n}-0.png", "label": n} for n in range(4)]
+    path = write(folder / "sizes.jsonl", [*good, {"image": "odd.png", "label": 1}])
+    refused("classify", path, tmp_path / "run")
+    with pytest.raises(DataError, match=r"sizes.jsonl:5 image=.*becomes 1×9×13 numbers and others 1×8×8"):
+        refused("classify", path, tmp_path / "none", "data.preprocessor.size=null")
+
+
+@pytest.mark.parametrize(
+    "wants",
+    [ImageConfig(size=9, crop_size=(7, 8)), ImageConfig(size=(5, 6), resample="bicubic"), ImageConfig(size=None)],
+)
+def test_how_images_are_wanted_survives_the_file(wants, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(to_hf(wants)))
+    assert preprocessor("image", tmp_path) == wants
