@@ -1,7 +1,6 @@
 """Topic 1: tokenisation. Three kinds of subword tokeniser on unseen English and Chinese, and what a vocabulary costs."""
 
 import random
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -9,6 +8,7 @@ import torch
 
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.guide_text import guide
+from cutaway.labs.timing import fastest_ms
 from cutaway.text.report import fit
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.train import Kind, TrainTokenizerConfig, train_tokenizer
@@ -60,15 +60,10 @@ def _not_returned(tokenizer: Tokenizer, count: int, seed: int) -> int:
     return sum(tokenizer.decode_bytes(tokenizer.encode_bytes(data)) != data for data in strings)
 
 
-def _head_ms(vocab: int, rounds: int = 5) -> float:
+def _head_ms(vocab: int) -> float:
     """Milliseconds for the logits and softmax of some positions."""
     h, weight = torch.randn(POSITIONS, WIDTH), torch.randn(vocab, WIDTH)
-    times = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        (h @ weight.T).softmax(-1)
-        times.append(time.perf_counter() - started)
-    return min(times[1:]) * 1e3
+    return fastest_ms(lambda: (h @ weight.T).softmax(-1), times=5)[0]
 
 
 def draw(numbers: Mapping) -> "Figure":

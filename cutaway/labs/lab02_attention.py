@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = ("previous", "induction", "delimiter", "copy")
-SHOWN = 40  # positions of a map that are drawn
+SHOWN, SEEN = 40, 120  # queries of a map that are drawn, the last ones, and keys
 
 
 def measure(setting: Setting) -> Numbers:
@@ -45,7 +45,7 @@ def measure(setting: Setting) -> Numbers:
                 f"{kind}_uniform": float(chance[kind]),
                 f"{kind}_layer": layer + 1,
                 f"{kind}_head": head,
-                f"{kind}_map": maps_LHTT[layer, head, -SHOWN:, -SHOWN:].tolist(),
+                f"{kind}_map": maps_LHTT[layer, head, -SHOWN:, -SEEN:].tolist(),
             }
     return {**numbers, "fused_difference": fused_difference(model, text)}
 
@@ -78,14 +78,15 @@ def fused_difference(model: Any, ids: list[int]) -> float:
 def draw(numbers: Mapping) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, kind in zip(figure.subplots(2, 2).flat, KINDS, strict=True):
-        axes.imshow(numbers[f"{kind}_map"], cmap="viridis", vmin=0, vmax=1)
+        weights = numbers[f"{kind}_map"]
+        axes.imshow(weights, cmap="viridis", vmin=0, aspect="auto")
         axes.set(
             title=f"{kind}: layer {numbers[f'{kind}_layer']:g}, head {numbers[f'{kind}_head']:g}, "
             f"score {numbers[f'{kind}_best']:.2f} (chance {numbers[f'{kind}_uniform']:.2f})",
-            xlabel="key",
-            ylabel="query",
+            xlabel=f"key, of the last {len(weights[0])}",
+            ylabel=f"query, of the last {len(weights)}",
         )
         axes.title.set_fontsize(9)
     return figure

@@ -43,7 +43,7 @@ TOKENS = 13.5  # of a mean sentence, with BOS and EOS: so that steps are the sam
 
 @one_thread()
 def measure(setting: Setting) -> Numbers:
-    sizes = (96, 768) if setting.quick else (96, 768, 4_608)
+    sizes = (96, 768) if setting.quick else (96, 768, 2_304)
     tokenizer, seed = word_tokenizer(), setting.seed
     learned = sentences(sizes[-1], 1_000 + seed)
     judged = apart(sentences(JUDGED, 2_000 + seed), learned)

@@ -76,13 +76,13 @@ def draw(numbers: Mapping) -> "Figure":
     unknown, length = figure.subplots(1, 2)
     for place, name in enumerate(("word", *SUBWORD)):
         at = [i + 0.16 * (place - 2) for i in range(len(GROUPS))]
-        unknown.bar(at, numbers[f"{name}_unknown_rate"], 0.15, label=name)
+        unknown.bar(at, numbers[f"{name}_unknown_rate"], 0.15, color=f"C{place}", label=name)
         if name != "word":
-            length.bar(at, numbers[f"{name}_tokens_per_word"], 0.15, label=name)
+            length.bar(at, numbers[f"{name}_tokens_per_word"], 0.15, color=f"C{place}")
     for axes, title in ((unknown, "words with an unknown token"), (length, "tokens per word")):
         axes.set_xticks(range(len(GROUPS)), [group.replace("_", " ") for group in GROUPS])
         axes.set(title=title)
-        axes.legend(fontsize=7)
+    figure.legend(fontsize=7, loc="outside right center")
     return figure
 
 

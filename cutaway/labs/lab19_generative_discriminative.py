@@ -1,8 +1,7 @@
 """Topic 19: generative and discriminative models of text: one trunk, trained to write texts of a class or to name the class.
 
-Texts are drawn from a known source, so that the best possible classifier is known too. Of the source `words`, words are
-independent given the class; in `phrases`, half of every text are fixed phrases of four words, which a model of single words
-counts four times.
+Texts are drawn from a known source (`class_texts`): in `words`, words are independent given the class; in `phrases`, half of
+every text are fixed phrases.
 
 The trunk is a small Llama. As a generator it learns p(x | y), the class being the first token, and classifies by p(x | y) p(y);
 as a discriminator it gets a linear head on its last position and learns p(y | x). Naive Bayes (an n-gram model of order 1 per
@@ -12,7 +11,6 @@ B texts, T tokens, D width, C classes, V words.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from torch.nn import functional
 from cutaway.data.batch import Batch
 from cutaway.decode.draw import draw as draw_token
 from cutaway.evaluate.perplexity import token_losses
+from cutaway.labs.class_texts import WORDS, C, T, V, make_source
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import fit
 from cutaway.loss.language_modelling import cross_entropy
@@ -33,8 +32,6 @@ from cutaway.train.objectives import Metrics, causal_lm
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-C, T, WORDS, PHRASES, PHRASE = 4, 16, 48, 16, 4  # classes, tokens of a text, words, phrases, words of a phrase
-V = WORDS + PHRASES * PHRASE
 HELD_OUT, WRITTEN = 600, 32  # texts to judge on; texts written of each class
 TRUNK = {
     "model_type": "llama",
@@ -47,38 +44,6 @@ TRUNK = {
     "max_position_embeddings": T + 1,
     "initializer_range": 0.1,
 }
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where texts come from.
-
-    Args:
-        words_CV, phrases_CP: how likely each class says a word, or a phrase.
-        phrases: of a text; the rest are words.
-    """
-
-    words_CV: Tensor
-    phrases_CP: Tensor
-    phrases: int
-
-    def texts(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Texts, B × T, and their classes, which take turns."""
-        generator = torch.Generator().manual_seed(seed)
-        label_B = torch.arange(count) % C
-        words = self.words_CV[label_B].multinomial(T - PHRASE * self.phrases, True, generator=generator)
-        phrases = self.phrases_CP[label_B].multinomial(2, True, generator=generator)[:, : self.phrases]
-        texts = []
-        for own_words, own_phrases in zip(words.tolist(), phrases.tolist(), strict=True):
-            begins = [WORDS + PHRASE * number for number in own_phrases]
-            units = [[word] for word in own_words] + [list(range(begin, begin + PHRASE)) for begin in begins]
-            order = torch.randperm(len(units), generator=generator).tolist()
-            texts.append([token for place in order for token in units[place]])
-        return torch.tensor(texts), label_B
-
-    def log_likelihood(self, text_BT: Tensor) -> Tensor:
-        """log p(x | y) of texts without phrases, up to a constant of the text, B × C."""
-        return self.words_CV.log()[:, text_BT].sum(-1).T
 
 
 class WithLabelHead(nn.Module):
@@ -120,13 +85,6 @@ def measure(setting: Setting) -> Numbers:
         "error_best_possible": error(source.log_likelihood(text_BT), label_B),
         "written_as_asked": 1 - error(source.log_likelihood(written_BT), asked_B),
     }
-
-
-def make_source(phrases: int, seed: int) -> Source:
-    """A source whose classes prefer different words; `phrases` is 0 to 2."""
-    generator = torch.Generator().manual_seed(seed)
-    words, phrase = torch.randn(C, WORDS, generator=generator), torch.randn(C, PHRASES, generator=generator)
-    return Source((0.7 * words).softmax(-1), (0.5 * phrase).softmax(-1), phrases)
 
 
 def naive_bayes(labelled: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> float:

@@ -30,7 +30,7 @@ ASKED = ("word", "picture", "far back", "under plus", "picture under plus", "bey
 
 @one_thread()
 def measure(setting: Setting) -> Numbers:
-    steps = 170 if setting.quick else 800
+    steps = 170 if setting.quick else 400
     writer = Writer((*WORDS, "plain", "plus", "so", "say"))
     asker = Asker(writer, setting.seed)
     short = [asker.row(word=digit, idle=n) for digit in range(10) for n in range(SHORT + 1)]

@@ -136,7 +136,7 @@ def loss_gained(numbers: Mapping, scheme: str) -> float:
 def draw(numbers: Mapping) -> "Figure":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     left.bar(SCHEMES, [max(value, 1e-17) for value in numbers["mirrored_difference"]])
     left.set(yscale="log", title="encoder: A chased B, B chased A", ylabel="difference of the states")
@@ -156,7 +156,7 @@ def draw(numbers: Mapping) -> "Figure":
     right.axhline(numbers["floor_nats"], color="grey", linestyle="--", label="lowest possible")
     right.set(title=f"decoder trained on {TRAINED} tokens", xlabel="tokens up to", ylabel="loss (nats per token)")
     right.set_xticks(ends)
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

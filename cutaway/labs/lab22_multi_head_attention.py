@@ -164,8 +164,8 @@ def draw(numbers: Mapping) -> "Figure":
     right.set(
         title="four query heads, equal parameters", xlabel="cache (bytes per token)", ylabel="loss (nats per token)"
     )
-    right.set(xlim=(0, None), ylim=(0, None))
-    right.legend()
+    right.set(xlim=(0, None), ylim=(0, 1.2 * max(numbers["nats_by_kind"])))
+    right.legend(loc="lower right")
     return figure
 
 

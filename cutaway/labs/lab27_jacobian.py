@@ -3,8 +3,8 @@
 Shapes: B batch (1), T positions, D model width; a Jacobian of a block is N × N, where N = T · D.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Number, Numbers, Setting, own_data
 from cutaway.labs.fit import one_thread
+from cutaway.labs.timing import fastest_ms
 from cutaway.lens.hooks import capture
 from cutaway.lens.jacobian import Cut, cut_out, cuts, jacobian, jvp, spectral_norm, vjp
 from cutaway.lens.layers import layer_names, text_loss
@@ -110,8 +111,8 @@ def costs(setting: Setting) -> dict[str, Number]:
         cut = timed_block(setting.seed, width)
         u = torch.ones_like(cut.x)
         sizes.append(cut.x.numel())
-        product_ms.append(_best_ms(lambda cut=cut, u=u: vjp(cut.function, cut.x, u), 15))  # type: ignore[misc]
-        whole_ms.append(_best_ms(lambda cut=cut: jacobian(cut.function, cut.x), 3))  # type: ignore[misc]
+        product_ms.extend(fastest_ms(partial(vjp, cut.function, cut.x, u), times=15))
+        whole_ms.extend(fastest_ms(partial(jacobian, cut.function, cut.x), times=3))
     return {
         "sizes": sizes,
         "vjp_ms": product_ms,
@@ -156,6 +157,7 @@ def draw(numbers: Mapping) -> "Figure":
         for name, curve in zip(numbers["variants"], numbers[key], strict=True):
             panel.plot(range(1, len(curve) + 1), curve, label=name)
         panel.set(xlabel="blocks")
+        panel.locator_params(axis="x", integer=True)
     largest.set(title="largest singular value", ylabel="log10")
     median.set(title="median singular value", ylabel="log10")
     directions.set(title="directions that count", ylabel="effective rank", ylim=(0, None))
@@ -166,17 +168,6 @@ def draw(numbers: Mapping) -> "Figure":
 def at_the_end(numbers: Mapping, what: str, variant: str) -> float:
     """A number of the Jacobian through all blocks."""
     return numbers[what][numbers["variants"].index(variant)][-1]
-
-
-def _best_ms(work: Callable[[], object], times: int) -> float:
-    """The shortest of several runs, in milliseconds; one goes before."""
-    work()
-    spent = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        spent.append(1000 * (time.perf_counter() - started))
-    return min(spent)
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

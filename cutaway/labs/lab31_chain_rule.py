@@ -176,7 +176,8 @@ def draw(numbers: Mapping) -> "Figure":
     for index, part in enumerate(numbers["parts"]):
         right.semilogy([row[index] for row in numbers["norms"]], label=part)
     right.set(xlabel="step", ylabel="gradient norm", title="norm by layer while training")
-    right.legend(fontsize=7, ncols=2)
+    right.locator_params(axis="x", integer=True)
+    right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

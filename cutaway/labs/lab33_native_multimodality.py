@@ -39,7 +39,7 @@ Rows = dict[str, list[Piece]]
 
 @one_thread()
 def measure(setting: Setting) -> Numbers:
-    steps = 100 if setting.quick else 400
+    steps = 100 if setting.quick else 200
     writer = Writer((*WORDS, "name", "next"))
     train, held = make_rows(writer, setting.seed)
     kinds = ("picture", "sound", "word")

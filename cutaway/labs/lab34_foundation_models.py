@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import fit, one_thread
-from cutaway.labs.small_tasks import JUDGED, KINDS, Kind, V
+from cutaway.labs.small_inputs import JUDGED, V
+from cutaway.labs.small_tasks import KINDS, Kind
 from cutaway.models.families import make_model
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def draw(numbers: Mapping) -> "Figure":
     places = torch.arange(len(numbers["renamed_kinds"])).numpy()
     renamed.bar(places - 0.2, numbers["renamed_trained"], 0.4, label="trained before")
     renamed.bar(places + 0.2, numbers["renamed_fresh"], 0.4, label="fresh")
-    renamed.set_xticks(places, [name.replace(", ", "\n") for name in numbers["renamed_kinds"]], fontsize=7)
-    renamed.set(ylabel="right answers", title=f"new names, {FEW} examples")
-    renamed.legend()
+    names = [name.replace(", ", "\n").replace(" and ", "\nand ") for name in numbers["renamed_kinds"]]
+    renamed.set_xticks(places, names, fontsize=7)
+    renamed.set(ylabel="right answers", title=f"new names, {FEW} examples", ylim=(0, 1.15))
+    renamed.legend(ncols=2, loc="upper center", fontsize=8)
     blocks.barh(numbers["published"], numbers["share_in_blocks"])
     blocks.set(xlabel="share of the parameters", title="in transformer blocks", xlim=(0, 1))
     blocks.invert_yaxis()

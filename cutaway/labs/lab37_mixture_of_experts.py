@@ -1,16 +1,13 @@
 """Topic 37: mixture of experts. What more parameters at the same work per token are worth, and which expert gets which tokens.
 
-The text is in eight small languages. In each, a word names the one that follows, but for a little noise; the first token of a row
-says which language it is. In the main task all languages use the same words, so a word does not tell its language; in the other
-task each has words of its own.
+The text is in eight small languages (`many_languages`). In the main task all use the same words, so a word does not tell its
+language; in the other task each has words of its own.
 
-Shapes: B rows, T positions, E experts, K experts per token, Z languages, V words of a language.
+Shapes: T positions, N tokens, E experts, K experts per token, Z languages, V words of a language.
 """
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +17,7 @@ from torch import Tensor
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import fit, one_thread
-from cutaway.loss.language_modelling import IGNORED
+from cutaway.labs.many_languages import LANGUAGES, LENGTH, ROWS, Task, floor, make_task
 from cutaway.models.families import make_model
 from cutaway.nn.experts import Routing, expert_layers, load
 from cutaway.train.objectives import LossConfig, causal_lm
@@ -29,8 +26,6 @@ from cutaway.train.parameters import count_parameters
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LANGUAGES, WORDS, LENGTH, ROWS = 8, 32, 32, 32
-NOISE = 0.1  # share of words that follow no rule
 WIDTH, EXPERTS, CHOSEN, HIDDEN = 16, 16, 2, 8  # hidden units are those of one expert
 ROUTER_WORTH = 6  # hidden units that cost no less than the router
 DENSE = {"intermediate_size": CHOSEN * HIDDEN + ROUTER_WORTH}
@@ -43,46 +38,6 @@ MODELS: dict[str, tuple[dict[str, int], float]] = {
     "experts, no balance": (SPARSE, 0.0),
     "dense, all parameters": (WIDE, 0.0),
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """Text in the languages, as much as wanted."""
-
-    next_ZV: Tensor
-    own_words: bool
-    seed: int
-
-    def batch(self, number: int) -> Batch:
-        """One of the batches; numbers below 0 are held out."""
-        generator = torch.Generator().manual_seed(1_000_003 * self.seed + number % 500_000)
-        language_B = torch.randint(LANGUAGES, (ROWS,), generator=generator)
-        noise_BT = torch.randint(WORDS, (ROWS, LENGTH), generator=generator)
-        kept_BT = torch.rand(ROWS, LENGTH, generator=generator) > NOISE
-        words = [noise_BT[:, 0]]
-        for place in range(1, LENGTH):
-            words.append(torch.where(kept_BT[:, place], self.next_ZV[language_B, words[-1]], noise_BT[:, place]))
-        words_BT = torch.stack(words, 1) + (WORDS * language_B[:, None] if self.own_words else 0)
-        ids_BT = torch.cat([self.vocabulary - LANGUAGES + language_B[:, None], words_BT[:, :-1]], 1)
-        targets_BT = words_BT.clone()
-        targets_BT[:, 0] = IGNORED
-        positions_BT = torch.arange(LENGTH).expand(ROWS, LENGTH)
-        return Batch(ids_BT, targets_BT, positions_BT, torch.ones_like(ids_BT))
-
-    def language(self, batch: Batch) -> Tensor:
-        """The language of every row, B."""
-        return batch.ids_BT[:, 0] - (self.vocabulary - LANGUAGES)
-
-    @property
-    def vocabulary(self) -> int:
-        """Words, and one token that names each language."""
-        return (WORDS * LANGUAGES if self.own_words else WORDS) + LANGUAGES
-
-
-def make_task(seed: int, own_words: bool = False) -> Task:
-    """Languages with random rules."""
-    generator = torch.Generator().manual_seed(seed)
-    return Task(torch.stack([torch.randperm(WORDS, generator=generator) for _ in range(LANGUAGES)]), own_words, seed)
 
 
 @one_thread()
@@ -128,12 +83,6 @@ def trained(task: Task, batches: Sequence[Batch], feed_forward: Mapping[str, int
     model = make_model({"model_type": "composed", **shape, **heads, **feed_forward})
     fit(model, partial(causal_lm, config=LossConfig(balance=balance)), batches, len(batches), lr=2e-2)
     return model
-
-
-def floor() -> float:
-    """The loss of one who knows the rules, in nats per word."""
-    right, wrong = 1 - NOISE + NOISE / WORDS, NOISE / WORDS
-    return -right * math.log(right) - (WORDS - 1) * wrong * math.log(wrong)
 
 
 def held_out_batches(task: Task) -> Iterator[Batch]:
@@ -201,6 +150,7 @@ def draw(numbers: Mapping) -> "Figure":
         shares.plot(range(1, EXPERTS + 1), numbers[f"load_{name}"], "o-", label=name)
     shares.axhline(1, color="grey", linestyle="--")
     shares.set(xlabel="expert, by load", ylabel="load over an even share", title="load by expert")
+    shares.locator_params(axis="x", integer=True)
     shares.legend()
     places = torch.arange(2)
     told.bar(places - 0.2, [numbers["language_bits"], numbers["own_words_language_bits"]], 0.4, label="the language")

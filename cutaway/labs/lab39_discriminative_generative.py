@@ -17,6 +17,7 @@ from torch import Tensor
 from cutaway.data.batch import Rows
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import fit
+from cutaway.labs.handwriting import handwritten
 from cutaway.loss.language_modelling import cross_entropy
 from cutaway.loss.variational import bernoulli_nll, kl_to_prior, variational_loss
 from cutaway.models.families import make_model
@@ -98,12 +99,10 @@ def measure(setting: Setting) -> Numbers:
 
 def read_digits(seed: int) -> tuple[Images, Images]:
     """Images to train on and images held out."""
-    from sklearn.datasets import load_digits
-
-    pixels, digits = load_digits(return_X_y=True)
-    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(seed))
-    images = Images(torch.tensor(pixels / 16, dtype=torch.float32)[order], torch.tensor(digits)[order])
-    return images.rows(HELD_OUT, len(digits)), images.rows(0, HELD_OUT)
+    ink_NHW, digit_N = handwritten()
+    order = torch.randperm(len(digit_N), generator=torch.Generator().manual_seed(seed))
+    images = Images(ink_NHW[order].flatten(1), digit_N[order])
+    return images.rows(HELD_OUT, len(order)), images.rows(0, HELD_OUT)
 
 
 def only(images: Images, digit: int) -> Images:

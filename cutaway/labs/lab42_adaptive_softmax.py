@@ -6,11 +6,7 @@ generated text: words by Zipf's law with the exponent that the reference has, ha
 Shapes: B rows, N positions, T positions of a row, D model width, V vocabulary.
 """
 
-import re
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +16,8 @@ import torch.nn.functional as F
 from cutaway.data.batch import Batch
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.labs.fit import fit, one_thread
+from cutaway.labs.timing import fastest_ms
+from cutaway.labs.word_frequencies import Text, coverage, reference_text, zipf_fit, zipf_text
 from cutaway.models.families import make_model
 from cutaway.nn.adaptive_softmax import plan_clusters
 from cutaway.train.memory import static_memory
@@ -31,31 +29,6 @@ if TYPE_CHECKING:
 
 WIDTH, LENGTH, ROWS = 64, 32, 16
 HEADS = ("full", "adaptive")
-HELD_OUT = 0.1  # share of a text, at its end
-NAMED = 0.5  # share of generated words that the word before decides
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text as word ids, and how many words there are."""
-
-    ids: np.ndarray
-    vocabulary: int
-
-    @property
-    def training(self) -> np.ndarray:
-        """What is learned from."""
-        return self.ids[: -int(HELD_OUT * len(self.ids))]
-
-    @property
-    def held_out(self) -> np.ndarray:
-        """What is not."""
-        return self.ids[-int(HELD_OUT * len(self.ids)) :]
-
-    @property
-    def counts(self) -> np.ndarray:
-        """How often each word occurs in training."""
-        return np.bincount(self.training, minlength=self.vocabulary)
 
 
 @one_thread()
@@ -84,50 +57,6 @@ def measure(setting: Setting) -> Numbers:
         for place, name in enumerate(("step_{}_ms", "next_word_{}_ms", "memory_{}_mb", "parameters_{}")):
             numbers[name.format(head)] = [of_text[place] for of_text in costs]
     return numbers
-
-
-def reference_text() -> Text:
-    """The Python reference: words and signs, numbered by falling frequency."""
-    from pydoc_data.topics import topics
-
-    words = re.findall(r"[a-z]+|[^\sa-z]", "\n".join(text for _, text in sorted(topics.items())).lower())
-    id_of = {word: id for id, (word, _) in enumerate(Counter(words).most_common())}
-    return Text(np.array([id_of[word] for word in words]), len(id_of))
-
-
-def zipf_text(vocabulary: int, exponent: float, seed: int, length: int = 200_000) -> Text:
-    """Words drawn by rank to the power of −`exponent`, but that every word has one which follows it half of the time."""
-    generator = np.random.default_rng(seed)
-    below = np.cumsum(np.arange(1, vocabulary + 1) ** -exponent)
-
-    def drawn(count: int) -> np.ndarray:
-        return np.searchsorted(below, generator.random(count) * below[-1])
-
-    following, rows = drawn(vocabulary), 1000
-    words = [drawn(rows)]
-    for _ in range(length // rows - 1):
-        words.append(np.where(generator.random(rows) < NAMED, following[words[-1]], drawn(rows)))
-    return Text(np.stack(words, 1).ravel(), vocabulary)
-
-
-def zipf_fit(text: Text) -> tuple[float, float, list[int], list[float]]:
-    """The exponent of frequency by rank, the R² of the line in logarithms, and the points, evenly spaced in them.
-
-    The rarest ranks are left out, where many words share a count.
-    """
-    counts = text.counts
-    frequencies = np.sort(counts)[::-1] / counts.sum()
-    ranks = np.unique(np.geomspace(1, (counts >= 5).sum(), 40).astype(int))
-    x, y = np.log(ranks), np.log(frequencies[ranks - 1])
-    slope, offset = np.polyfit(x, y, 1)
-    r2 = 1 - ((y - slope * x - offset) ** 2).sum() / ((y - y.mean()) ** 2).sum()
-    return -float(slope), float(r2), ranks.tolist(), frequencies[ranks - 1].tolist()
-
-
-def coverage(text: Text, share: float) -> float:
-    """How much of a text its most frequent words make up; `share` of all words."""
-    counts = np.sort(text.counts)[::-1]
-    return float(counts[: int(share * text.vocabulary)].sum() / counts.sum())
 
 
 def decoder(text: Text, head: str, seed: int = 0) -> Any:
@@ -190,17 +119,8 @@ def cost(text: Text, head: str) -> tuple[float, float, float, int]:
 
     memory = static_memory(model.output)
     held = memory.weights + memory.gradients + memory.optimiser
-    return fastest_ms(step), fastest_ms(next_word), held / 1e6, count_parameters(model)["all"]
-
-
-def fastest_ms(run: Callable[[], None], times: int = 3) -> float:
-    """The processor's time for the shortest of a few runs: whatever else the machine does hardly lengthens it."""
-    taken = []
-    for _ in range(times):
-        started = time.process_time()
-        run()
-        taken.append(1000 * (time.process_time() - started))
-    return min(taken)
+    step_ms, next_word_ms = fastest_ms(step, next_word, times=3)
+    return step_ms, next_word_ms, held / 1e6, count_parameters(model)["all"]
 
 
 def draw(numbers: Mapping) -> "Figure":
@@ -217,10 +137,13 @@ def draw(numbers: Mapping) -> "Figure":
     law.legend(fontsize=7)
     sizes = numbers["vocabularies"]
     for head, colour in zip(HEADS, ("tab:blue", "tab:orange"), strict=True):
-        speed.loglog(sizes, numbers[f"step_{head}_ms"], "o-", color=colour, label=f"{head}, training")
-        speed.loglog(sizes, numbers[f"next_word_{head}_ms"], "o--", color=colour, label=f"{head}, one next word")
+        speed.loglog(sizes, numbers[f"step_{head}_ms"], "o-", color=colour, label=head)
+        speed.loglog(sizes, numbers[f"next_word_{head}_ms"], "o--", color=colour)
         memory.loglog(sizes, numbers[f"memory_{head}_mb"], "o-", color=colour, label=head)
-    for axes, unit, title in ((speed, "ms", "time of the head"), (memory, "MB", "weights, gradients, optimiser")):
+    for axes, unit, title in (
+        (speed, "ms", "training (dashed: one next word)"),
+        (memory, "MB", "weights, gradients, optimiser"),
+    ):
         axes.minorticks_off()
         axes.set_xticks(sizes, [f"{size / 1000:g}k" for size in sizes])
         axes.set(xlabel="vocabulary", ylabel=unit, title=title)

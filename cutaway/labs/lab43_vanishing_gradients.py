@@ -146,6 +146,7 @@ def draw(numbers: Mapping) -> "Figure":
         for name, curve in zip(numbers["variants"], numbers[f"by_layer_{key}"], strict=True):
             axes.plot(range(1, len(curve) + 1), curve, label=name)
         axes.set(xlabel="layer", ylabel="log₁₀ gradient norm", title=f"by depth, {title}")
+        axes.locator_params(axis="x", integer=True)
     small.set_ylim(bottom=-30)
     small.legend(fontsize=7)
     loss.bar(numbers["variants"], numbers["loss_nats"])

@@ -116,7 +116,6 @@ def draw(numbers: Mapping) -> "Figure":
     unseen.bar((f"{ORDER}-gram", "neural", "language"), [numbers[f"{name}_unseen_bits"] for name in names])
     unseen.set(ylabel="bits per word", title=f"words that end an unseen {ORDER}-gram")
     data.legend()
-    distance.legend()
     return figure
 
 

@@ -160,7 +160,13 @@ def draw(numbers: Mapping) -> "Figure":
     for name, label in (("token_right", "tokens"), ("answer_right", "answers"), ("exam_right", f"exams of {EXAM}")):
         exam.semilogx(sizes, numbers[name], "o-", label=label)
     exam.set(xlabel="parameters", ylabel="share that is right", title="emergence is in the measure", ylim=(0, 1))
-    size.legend()
+    data.set_xticks([], minor=True)
+    data.set_xticks(numbers["tokens"], [f"{count / 1000:.0f}k" for count in numbers["tokens"]])
+    for axes in (size, data):
+        axes.yaxis.set_minor_formatter("{x:.1f}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.tick_params(axis="y", which="both", labelsize=8)
+    size.legend(fontsize=8, loc="lower left")
     exam.legend()
     return figure
 

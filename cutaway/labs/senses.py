@@ -15,6 +15,7 @@ from cutaway.data.audio import log_mel
 from cutaway.data.interleaved import OmniBatch, with_media
 from cutaway.data.pack import collate
 from cutaway.data.parts import Piece, join, media_piece, mel_config, text_piece
+from cutaway.labs.handwriting import handwritten
 from cutaway.nn.media import TOKENS, MediaConfig, stack_frames
 from cutaway.nn.patches import patchify
 from cutaway.text.tokenizer import Tokenizer
@@ -29,11 +30,9 @@ MEDIA = MediaConfig(
 
 def pictures(seed: int) -> tuple[Tensor, Tensor]:
     """All pictures in a random order, 1 × 8 × 8 each, -1…1, and the digits that they show."""
-    from sklearn.datasets import load_digits
-
-    pixels, digits = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(digits))
-    return torch.tensor(pixels[order] / 8 - 1, dtype=torch.float32).view(-1, 1, 8, 8), torch.tensor(digits[order])
+    ink_NHW, digit_N = handwritten()
+    order = np.random.default_rng(seed).permutation(len(digit_N))
+    return 2 * ink_NHW[order, None] - 1, digit_N[order]
 
 
 def spoken(digit: int, draw: np.random.Generator) -> Tensor:

@@ -1,17 +1,13 @@
-"""Lab 2 on the packaged model: the verdict is the one expected."""
+"""Lab 2: its measures, and the packaged model's own inputs."""
 
 import pytest
 
-from cutaway.labs.lab02_attention import LAB, delimiter_ids, uniform
-from cutaway.labs.runner import run_lab
+from cutaway.labs.lab02_attention import delimiter_ids, uniform
 
 
 @pytest.mark.slow
-def test_verdict(smollm2, tmp_path):
-    record = run_lab(LAB, tmp_path, seeds=(0,), quick=True, model=None)
-    assert record["verdict"] == LAB.expected
-    assert record["numbers"]["fused_difference"] < 1e-4
-    assert (tmp_path / "lab02.png").stat().st_size > 5_000
+def test_the_fused_kernel_is_the_equation(smollm2, quick):
+    assert quick(2)["fused_difference"] < 1e-4
 
 
 def test_chance_looks_at_all_earlier_tokens_alike():

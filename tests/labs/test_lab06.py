@@ -1,18 +1,11 @@
-"""Lab 6: its measures against closed forms, and the expected verdict on the packaged model."""
+"""Lab 6: its measures against closed forms."""
 
 import math
 
 import pytest
 import torch
 
-from cutaway.labs.lab06_temperature import LAB, closed_form_difference, mean_entropy_bits
-from cutaway.labs.runner import run_lab
-
-
-@pytest.mark.slow
-def test_verdict(smollm2, tmp_path):
-    record = run_lab(LAB, tmp_path, seeds=(0,), quick=True, model=None)
-    assert record["verdict"] == LAB.expected
+from cutaway.labs.lab06_temperature import closed_form_difference, mean_entropy_bits
 
 
 def test_entropy_of_known_distributions():

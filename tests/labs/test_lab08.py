@@ -1,16 +1,9 @@
-"""Lab 8: its pairs, its measures, and the expected verdict."""
+"""Lab 8: its pairs and its measures."""
 
 import pytest
 
 from cutaway.data.pairs import Pair
 from cutaway.labs import lab08_seq2seq as lab
-from cutaway.labs.runner import run_lab
-
-
-@pytest.mark.slow
-def test_verdict(tmp_path):
-    record = run_lab(lab.LAB, tmp_path, seeds=(0,), quick=True, model=None)
-    assert record["verdict"] == lab.LAB.expected, record["numbers"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,16 @@
 import pytest
 import torch
 
-from cutaway.labs.contract import Setting, verdict
-from cutaway.labs.lab09_autoregressive_and_masked import LAB, fill, linear_probe, measure, read, write
+from cutaway.labs.contract import verdict
+from cutaway.labs.lab09_autoregressive_and_masked import LAB, fill, linear_probe, read, write
 from cutaway.labs.small_corpus import DECODER, word_tokenizer
 from cutaway.labs.small_language import sentences
 from cutaway.models.families import make_model
 
 
 @pytest.fixture(scope="module")
-def numbers():
-    return measure(Setting())
+def numbers(quick):
+    return quick(9)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,8 @@ def model(tokenizer):
     return make_model({**DECODER, "vocab_size": tokenizer.vocab_size}).eval()
 
 
-def test_verdict_is_the_expected_one(numbers):
-    assert verdict(LAB.checks, numbers)[0] == LAB.expected, numbers
+def test_both_objectives_train_as_many_parameters(numbers):
     assert numbers["parameters"][0] == numbers["parameters"][1]
-    LAB.draw(numbers)
 
 
 def test_a_probe_finds_what_is_linear_and_no_more():

@@ -1,18 +1,10 @@
-"""Lab 17: its measures, and the expected verdict."""
+"""Lab 17: its measures."""
 
-import pytest
 import torch
 
 from cutaway.labs import lab17_transformer_rnn as lab
 from cutaway.labs.contract import verdict
-from cutaway.labs.runner import run_lab
 from cutaway.models.families import make_model
-
-
-@pytest.mark.slow
-def test_verdict(tmp_path):
-    record = run_lab(lab.LAB, tmp_path, seeds=(0,), quick=True, model=None)
-    assert record["verdict"] == lab.LAB.expected, record["numbers"]
 
 
 def test_the_models_are_equally_large():

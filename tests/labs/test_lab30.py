@@ -3,22 +3,15 @@ import math
 import pytest
 import torch
 
-from cutaway.labs.contract import Setting, verdict
-from cutaway.labs.lab30_relu import COMPARED, LAB, derivatives, exchange, measure, shaped, through_stack
+from cutaway.labs.contract import verdict
+from cutaway.labs.lab30_relu import COMPARED, LAB, derivatives, exchange, shaped, through_stack
 from cutaway.models.composed import dense
 from cutaway.nn.activation import ACTIVATIONS
 
 
 @pytest.fixture(scope="module")
-def numbers():
-    return measure(Setting())
-
-
-def test_verdict_is_the_expected_one(numbers):
-    fixed_times = {**numbers, "kernel_ms": [0.4, 0.9, 0.6, 1.0, 0.5, 1.6]}  # a busy machine is no finding
-    assert verdict(LAB.checks, fixed_times)[0] == LAB.expected, numbers
-    assert min(numbers["kernel_ms"]) > 0
-    LAB.draw(numbers)
+def numbers(quick):
+    return quick(30)
 
 
 def test_a_vanishing_relu_would_refute_the_claim(numbers):

@@ -2,19 +2,8 @@ import pytest
 import torch
 
 from cutaway.labs.lab34_foundation_models import PUBLISHED, mean_gain, share_in_blocks
-from cutaway.labs.small_tasks import (
-    JUDGED,
-    KINDS,
-    MASK,
-    Seen,
-    V,
-    captioned,
-    gaps,
-    images,
-    melodies,
-    texts,
-    translations,
-)
+from cutaway.labs.small_inputs import JUDGED, MASK, Seen, V, captioned, gaps, images, melodies, texts, translations
+from cutaway.labs.small_tasks import KINDS
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models.families import make_model
 

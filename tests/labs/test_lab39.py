@@ -1,17 +1,10 @@
-"""Lab 39: its measures on known cases, and the expected verdict."""
+"""Lab 39: its measures on known cases."""
 
 import pytest
 import torch
 
 from cutaway.labs import lab39_discriminative_generative as lab
 from cutaway.labs.contract import verdict
-from cutaway.labs.runner import run_lab
-
-
-@pytest.mark.slow
-def test_verdict(tmp_path):
-    record = run_lab(lab.LAB, tmp_path, seeds=(0,), quick=True, model=None)
-    assert record["verdict"] == lab.LAB.expected, record["numbers"]
 
 
 def test_error_counts_wrong_bests():

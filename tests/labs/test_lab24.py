@@ -1,8 +1,0 @@
-from cutaway.labs.contract import Setting, verdict
-from cutaway.labs.lab24_dot_product import LAB, measure
-
-
-def test_verdict_is_the_expected_one():
-    numbers = measure(Setting())
-    assert verdict(LAB.checks, numbers)[0] == LAB.expected, numbers
-    LAB.draw(numbers)
