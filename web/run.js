@@ -3,12 +3,16 @@ import { html, useMemo, useRef } from "./html.js";
 
 const STEP = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 };
 
-/** A token in one line, where spaces and line ends would not be seen; part of a character shows as its bytes. */
+/** A token in one line, where white space and line ends would not be seen; part of a character shows as its bytes. */
 export const visible = ({ text, bytes }) => {
   if (text.includes("\uFFFD")) return bytes.map((byte) => byte.toString(16).toUpperCase().padStart(2, "0")).join(" ");
   const line = text.replace(/\n/g, "⏎");
-  return line.trim() ? line : line.replace(/ /g, "␣") || "∅";
+  return line.trim() ? line : line.replace(/./gsu, blank) || "∅";
 };
+
+const blank = (space) => BLANKS[space] ?? `U+${space.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+
+const BLANKS = { " ": "␣", "\t": "⇥" };
 
 const PART = "·";
 

@@ -9,6 +9,8 @@ import { showTokens } from "./preferences.js";
 import { aboutCitation, openPassage, place } from "./passage.js";
 import { Tokens } from "./tokens.js";
 
+const BEGINNING = 100; // characters of a passage that tell it from others of its section
+
 export const Turn = ({ turn, index }) => html`
   <article class="turn">
     <div class="question">${turn.question}</div>
@@ -73,6 +75,7 @@ const Sources = ({ answer }) => html`
         <button onClick=${() => openPassage(answer, passage)}>
           <span class="citation">${passage.number}</span>
           <span class="title">${passage.heading || passage.source}</span>
+          <span class="beginning">${passage.text.slice(0, BEGINNING)}</span>
           <span class="place">${place(passage)}</span>
         </button>
       </li>

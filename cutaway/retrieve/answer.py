@@ -144,8 +144,9 @@ def is_answerable(question: str, hits: Sequence[Hit]) -> bool:
 
 
 def conclude(text: str, grounding: Grounding) -> Answer:
-    """Attribute a reply. Citations that the model wrote itself are taken out: it may number what is not there."""
-    text = _MARK.sub("", text).strip()
+    """Attribute a reply. Citations that the model wrote itself are taken out, since it may number what is not there, and so is
+    half a character at the end, where the limit of tokens fell."""
+    text = _MARK.sub("", text).rstrip("\ufffd").strip()
     found = attribute(text, grounding.passages) if grounding.answerable else []
     return Answer(
         question=grounding.question,

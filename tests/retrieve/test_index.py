@@ -183,5 +183,6 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     chinese = ground("温度越高会怎样？", index)
     assert chinese.answerable
     assert conclude("温度越高，分布越平。", chinese).citations == [1]
+    assert conclude("温度越高，分\ufffd\ufffd", chinese).text == "温度越高，分"
     with pytest.raises(RequestError):
         ground(" ", index)
