@@ -2,7 +2,7 @@
 cutaway data clean FILES… --out FILE.jsonl [--json] [languages=[en,zh] gopher={} duplicates.threshold=0.7 workers=ray …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=dropout|swap|synonyms|counterfactual [share=0.1 table=FILE …]
 cutaway data augment FILES… --out FILE.jsonl [--json] method=back-translation --there MODEL --back MODEL
-cutaway data encode FILES… tokenizer=DIR [--json] [seq_len=1024 held_out=FILE workers=ray workers.address=auto …]
+cutaway data encode FILES… tokenizer=DIR [--json] [seq_len=1024 held_out=FILE workers.address=auto …]
 
 See what is in your data, drop what should not be learned, make more of what should, and encode it before a run. Files are text,
 JSONL, JSON and Parquet, folders and patterns.
@@ -90,7 +90,7 @@ def clean(files: Files, out: Out, config: Settings = None, encoding: Encoding = 
     Settings: by=record|paragraph|line, repair, malformed=error|drop, min_words, max_words, languages, max_broken, max_symbols,
     max_digits, gopher={} (rules for web pages; gopher.min_words …), duplicates.near|threshold|shingle (duplicates=null: kept).
 
-    By several processes: workers.count=8; over machines: workers=ray workers.address=auto. The result is the same.
+    By several processes: workers.count=8; by Ray: workers=ray, or over machines: workers.address=auto. The result is the same.
     """
     from dataclasses import asdict
     from json import dumps

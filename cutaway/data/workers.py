@@ -31,7 +31,8 @@ _GROUP, _CHARACTERS = 256, 4_000_000  # records of one piece of work, or fewer l
 
 
 class WorkersConfig(Config):
-    """Who does the work; `workers=ray` is short for `workers.kind=ray`. It never changes what comes of it."""
+    """Who does the work; it never changes what comes of it. `workers=ray` is short for `workers.kind=ray`, and an address says so
+    too."""
 
     kind: Literal["local", "ray"] = Field("local", description="processes of this machine, or tasks of Ray")
     count: int | None = Field(None, ge=1, description="at a time; null: this process alone, or all processors of Ray's")
@@ -39,8 +40,10 @@ class WorkersConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _kind_alone(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+    def _short(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        return {"kind": "ray", **value} if isinstance(value, dict) and value.get("address") else value
 
     @model_validator(mode="after")
     def _ray_has_an_address(self) -> "WorkersConfig":
@@ -126,7 +129,7 @@ def _ray(function: Callable[..., Any], workers: WorkersConfig) -> Iterator[tuple
                 f"no Ray cluster answers: {err}",
                 field="workers.address",
                 value=workers.address,
-                hint="ray start --head",
+                hint="ray start --head; RAY_AUTH_MODE=token where it asks for one",
             ) from None
     task, job = ray.remote(_call), ray.put(pickle.dumps(function))
 

@@ -67,7 +67,12 @@ def test_processes_keep_the_order_and_raise_what_was_raised():
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [(["kind=dask"], "kind"), (["count=0"], "count"), (["address=auto"], "workers.kind=ray"), (["cuont=2"], "count")],
+    [
+        (["kind=dask"], "kind"),
+        (["count=0"], "count"),
+        (["kind=local", "address=auto"], "workers.kind=ray"),
+        (["cuont=2"], "count"),
+    ],
 )
 def test_bad_settings_are_named(settings, says):
     with pytest.raises(ConfigError, match=says):
@@ -146,4 +151,4 @@ def test_ray_gives_the_same_files_bit_for_bit(rows, tmp_path, tokenizer):
 def test_a_cluster_that_is_not_there_is_named(monkeypatch, address):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
     with pytest.raises(ResourceError, match=rf"workers\.address='{address}': no Ray cluster answers"):
-        list(in_order(list, RECORDS, workers("kind=ray", f"address={address}")))
+        list(in_order(list, RECORDS, workers(f"address={address}")))
