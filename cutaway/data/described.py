@@ -19,7 +19,8 @@ from cutaway.core.config import Config
 from cutaway.core.errors import DataError
 from cutaway.core.progress import Progress
 from cutaway.data.examples import Skipped
-from cutaway.data.preprocess import Medium, Preprocessor, one_piece
+from cutaway.data.media import PREPROCESSOR
+from cutaway.data.preprocess import Medium, Preprocessor, one_piece, to_hf
 from cutaway.data.read import ROWS, find_files, read_records
 
 MEDIA: tuple[Medium, ...] = ("image", "audio")
@@ -99,6 +100,11 @@ class Media:
         self.wants, self.bad = wants, config.bad
         self.shape: tuple[int, ...] | None = None
         self._decode = lru_cache(config.decoded)(lambda file: one_piece(file, wants))
+
+    @property
+    def beside(self) -> dict[str, dict[str, Any]]:
+        """The file that says so beside the weights, and what stands in it."""
+        return {PREPROCESSOR: to_hf(self.wants)}
 
     def batch(self, rows: Sequence[Described]) -> Tensor:
         """Their files, one after another.

@@ -69,6 +69,11 @@ class VisionEncoderDecoderConfig(Config):
         return self.decoder.context
 
     @property
+    def num_attention_heads(self) -> int:
+        """H of the decoder."""
+        return self.decoder.n_head
+
+    @property
     def kv_heads(self) -> int:
         """G of the decoder."""
         return self.decoder.kv_heads

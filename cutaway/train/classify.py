@@ -15,11 +15,10 @@ from torch.nn.functional import cross_entropy
 from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
-from cutaway.data.described import Media, medium_of, read_sides
+from cutaway.data.described import medium_of, read_sides
 from cutaway.data.labelled import LabelBatch, LabelledConfig, count_labels, open_labelled, read_labelled
 from cutaway.data.labelled_images import LabelledImages, open_labelled_images
-from cutaway.data.media import PREPROCESSOR
-from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.models import bert_heads, vit
@@ -35,7 +34,7 @@ from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
 from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import Metrics
-from cutaway.train.origin import OriginConfig, begin, check_encoder, shape_of
+from cutaway.train.origin import OriginConfig, begin, check_encoder, media_of, shape_of
 from cutaway.train.recipe import Job, carry_out
 
 
@@ -119,8 +118,9 @@ def _images(config: ClassifyConfig, medium: Medium, device: torch.device) -> Beg
     with step("reading the data"):
         rows, held = read_sides(data.path, data.held_out, medium, data.label_field, data.encoding)
     counts = count_labels(row.said for row in rows)
-    folder = find(config.start) if config.start is not None else None
-    start: Any = load_model(folder, torch.float32, device) if folder is not None else make_model(shape_of(config))
+    start: Any = (
+        make_model(shape_of(config)) if config.start is None else load_model(find(config.start), torch.float32, device)
+    )
     if not isinstance(start, ViT) or medium != "image":
         raise ConfigError(
             f"puts no labels on an {medium}", field="model", value=start.config.model_type, hint="vit, for images"
@@ -128,9 +128,9 @@ def _images(config: ClassifyConfig, medium: Medium, device: torch.device) -> Beg
     model = with_labels(start, tuple(counts))
     if config.fresh:
         model = vit.build(model.config)
-    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
+    media = media_of(config, data, medium, model)
     corpus = open_labelled_images(data, rows, held, tuple(counts), media, model.context, config.seed)
-    files = FullWeights(model.to(device), beside={PREPROCESSOR: to_hf(media.wants)})
+    files = FullWeights(model.to(device), beside=media.beside)
     return files, corpus, model.context, counts
 
 

@@ -18,21 +18,19 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.captioned import CaptionedBatch, open_captioned
 from cutaway.data.contrast import ContrastBatch, ContrastConfig, open_contrast, read_triples
-from cutaway.data.described import Media, medium_of, read_sides
-from cutaway.data.media import PREPROCESSOR
-from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.described import medium_of, read_sides
+from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.loss.contrastive import info_nce
 from cutaway.models.bert_heads import with_head
 from cutaway.models.clip import CLIP
-from cutaway.models.load import find
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.pooling import mean_pool
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import Metrics, Objective
-from cutaway.train.origin import OriginConfig, begin, check_encoder
+from cutaway.train.origin import OriginConfig, begin, check_encoder, media_of
 from cutaway.train.recipe import Job, carry_out
 
 SHARPEST = math.log(100)  # CLIP's factor of the cosines stays at 100 or less (Radford et al. 2021, section 2.5)
@@ -113,11 +111,10 @@ def _images(config: ContrastRunConfig, medium: Medium, device: torch.device) -> 
     with step("reading the data"):
         rows, held = read_sides(data.path, data.held_out, medium, "text", data.encoding)
     model, tokenizer = begin(config, data, (row.said for row in rows), partial(_check_family, medium), device)
-    folder = find(config.start) if config.start is not None else None
-    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
+    media = media_of(config, data, medium, model)
     positions = model.vision_model.context
     corpus = open_captioned(data, rows, held, media, positions, tokenizer, config.seed)
-    files = FullWeights(model, tokenizer, beside={PREPROCESSOR: to_hf(media.wants)})
+    files = FullWeights(model, tokenizer, beside=media.beside)
     return files, corpus, image_text, positions + data.seq_len
 
 

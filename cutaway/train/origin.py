@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
+from cutaway.data.described import FilesConfig, Media
+from cutaway.data.preprocess import Medium, preprocessor
 from cutaway.models.bert import Bert
 from cutaway.models.bert_heads import WithHead
 from cutaway.models.families import config_class, families, make_model
 from cutaway.models.huggingface import check_tokenizer
-from cutaway.models.load import load
+from cutaway.models.load import find, load
 from cutaway.nn.media import TOKENS
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
@@ -74,6 +76,12 @@ def begin(
     check_length(data, planned)
     refuse_if_too_large(static_memory(planned), device)
     return make_model(fields).to(device), tokenizer
+
+
+def media_of(config: OriginConfig, data: FilesConfig, medium: Medium, model: Any) -> Media:
+    """Files as the model reads them: as its checkpoint says, where it comes from one, or as its shape asks for."""
+    folder = find(config.start) if config.start is not None else None
+    return Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
 
 
 def check_encoder(model: Any) -> None:

@@ -11,11 +11,10 @@ from pydantic import Field
 
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.core.progress import step
-from cutaway.data.described import Media, medium_of, read_sides
+from cutaway.data.described import medium_of, read_sides
 from cutaway.data.file_pairs import open_file_pairs
-from cutaway.data.media import PREPROCESSOR
 from cutaway.data.pairs import PairBatch, PairsConfig, open_pairs, read_pairs
-from cutaway.data.preprocess import Medium, preprocessor, to_hf
+from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.families import families, model_class
@@ -24,7 +23,7 @@ from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import LossConfig, seq2seq_lm
-from cutaway.train.origin import OriginConfig, begin
+from cutaway.train.origin import OriginConfig, begin, media_of
 from cutaway.train.recipe import Job, carry_out
 
 
@@ -91,14 +90,13 @@ def _files(config: Seq2SeqConfig, medium: Medium, device: torch.device) -> Begun
     with step("reading the data"):
         rows, held = read_sides(data.source, data.held_out_source, medium, "text", data.encoding)
     model, tokenizer = begin(config, data, (row.said for row in rows), partial(_check_family, medium), device)
-    folder = find(config.start) if config.start is not None else None
-    media = Media(preprocessor(medium, folder, model.config, data.preprocessor), data)
-    rules = read_target_rules(folder, model.config.vocab_size) if folder is not None else TargetRules()
+    media = media_of(config, data, medium, model)
+    rules = TargetRules() if config.start is None else read_target_rules(find(config.start), model.config.vocab_size)
     prompt = rules.prompt(model.config.decoder_start_token_id, _language(config.language, rules))
     corpus = open_file_pairs(data, rows, held, media, model.source_positions, prompt, tokenizer, config.seed)
     kept = rules.forcing(prompt).model_dump(mode="json", exclude_defaults=True)
-    beside = {PREPROCESSOR: to_hf(media.wants), "generation_config.json": kept}
-    return FullWeights(model, tokenizer, beside=beside), corpus, next(corpus.held_out.once()).real_BS.shape[1]
+    files = FullWeights(model, tokenizer, beside={**media.beside, "generation_config.json": kept})
+    return files, corpus, next(corpus.held_out.once()).real_BS.shape[1]
 
 
 def _language(asked: str | None, rules: TargetRules) -> int | None:

@@ -63,7 +63,7 @@ SHAPES = {
         "max_target_positions": 16,
     },
 }
-_MEDIA = {**dict.fromkeys(("vit", "clip", "vae", "vision-encoder-decoder"), ["image"]), "whisper": ["audio"]}
+_MEDIA = dict.fromkeys(("vit", "clip", "vae", "vision-encoder-decoder"), ("image",)) | {"whisper": ("audio",)}
 _NO_BLOCKS = dict.fromkeys(("jacobian", "units"), "has no transformer blocks")
 _NO_WORDS = {"gradients": "no head that says words"}
 _NO_TEXT = dict.fromkeys(set(VIEWS) - {"spectrum", "neighbours", "experts"}, "reads .*, not a text")

@@ -8,8 +8,8 @@ from transformers import GenerationMixin, MarianConfig, MarianMTModel
 
 from cutaway.core.errors import CheckpointError
 from cutaway.decode.beam import Beam
-from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.infer.translate import translate, write
+from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.models.transformer import Transformer, TransformerConfig
 from tests.parity import t5, whisper
 from tests.parity.sides import padded, randomise, up_to_end

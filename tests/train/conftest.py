@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from cutaway.core.errors import Interrupted
 from cutaway.data.batch import Batch
 from cutaway.models.llama import Llama, LlamaConfig
+from cutaway.train import loop
 
 
 def random_rows(n, length, vocab, seed=0, supervised=1.0):
@@ -71,6 +74,31 @@ def rows():
 @pytest.fixture
 def stream():
     return Stream
+
+
+@pytest.fixture
+def check_resumed(tmp_path, monkeypatch):
+    """`check_resumed(run)`: `run(out)` stopped at its first checkpoint and started again gives, bit for bit, the weights of a run
+    that nobody stopped."""
+
+    def check(run):
+        run(tmp_path / "whole")
+        save = loop.save_checkpoint
+
+        def stop(*args):
+            save(*args)
+            raise Interrupted("stopped")
+
+        monkeypatch.setattr(loop, "save_checkpoint", stop)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "cut")
+        monkeypatch.setattr(loop, "save_checkpoint", save)
+        run(tmp_path / "cut")
+        whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+        assert whole.keys() == cut.keys()
+        assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+    return check
 
 
 @pytest.fixture

@@ -196,26 +196,9 @@ def test_the_lens_and_plain_generation_work_on_it(loaded):
     assert said.text == " three"
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(folder, tmp_path, monkeypatch):
-    """Weights after an interruption are bit for bit those of an uninterrupted run."""
-    from cutaway.core.errors import Interrupted
-    from cutaway.train import loop
-
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(folder, check_resumed):
     short = ("loop.steps=8", "loop.checkpoint_every=3", "loop.eval_every=4")
-    trained(folder, tmp_path / "whole", *short)
-    save = loop.save_checkpoint
-
-    def stop(*args):
-        save(*args)
-        raise Interrupted("stopped")
-
-    monkeypatch.setattr(loop, "save_checkpoint", stop)
-    with pytest.raises(Interrupted):
-        trained(folder, tmp_path / "cut", *short)
-    monkeypatch.setattr(loop, "save_checkpoint", save)
-    trained(folder, tmp_path / "cut", *short)
-    whole, cut = (load(tmp_path / name / "model", dtype="float32").model for name in ("whole", "cut"))
-    assert all(map(torch.equal, whole.parameters(), cut.parameters()))
+    check_resumed(lambda out: trained(folder, out, *short))
 
 
 def test_a_checkpoint_to_go_on_from(run, folder, tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cutaway.cli.main import app
 from cutaway.core.config import load_config
-from cutaway.core.errors import ConfigError, DataError, Interrupted
+from cutaway.core.errors import ConfigError, DataError
 from cutaway.data.image_vectors import ImageBatch, ImageVectorsConfig, open_images
 from cutaway.data.images import read_image, write_grid
 from cutaway.data.sentences import open_sentences
@@ -21,7 +21,6 @@ from cutaway.models.families import make_model
 from cutaway.models.huggingface import load_model, save_model
 from cutaway.models.vae import VAE, VAEConfig
 from cutaway.text.load import load_tokenizer
-from cutaway.train import loop
 from cutaway.train.vae import ImageVAERun, TextVAERun, batches_before, negative_elbo, train_vae
 
 SEGMENTS = ["abcefg", "cf", "acdeg", "acdfg", "bcdf", "abdfg", "abdefg", "acf", "abcdefg", "abcdfg"]
@@ -123,26 +122,11 @@ def test_sentences_are_learned_and_drawn(sentences, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["images", "texts"])
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(kind, digits, sentences, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(kind, digits, sentences, check_resumed):
     """Noise, dropped words, the weight of the KL and the order of the data are those of an uninterrupted run."""
     run, path = (train_images, digits) if kind == "images" else (train_texts, sentences)
     short = ("loop.steps=12", "loop.checkpoint_every=5", "loop.eval_every=4", "loss.anneal_steps=10")
-    run(path, tmp_path / "whole", *short)
-    save = loop.save_checkpoint
-
-    def stop(*args):
-        save(*args)
-        raise Interrupted("stopped")
-
-    monkeypatch.setattr(loop, "save_checkpoint", stop)
-    with pytest.raises(Interrupted):
-        run(path, tmp_path / "cut", *short)
-    monkeypatch.setattr(loop, "save_checkpoint", save)
-    run(path, tmp_path / "cut", *short)
-    whole, cut = (
-        load_model(tmp_path / name / "model", torch.float32, torch.device("cpu")) for name in ("whole", "cut")
-    )
-    assert all(map(torch.equal, whole.parameters(), cut.parameters()))
+    check_resumed(lambda out: run(path, out, *short))
 
 
 def test_the_weight_of_the_kl_grows_with_the_steps(digits, tmp_path):
