@@ -37,6 +37,7 @@ def main(
 
     import xxhash
 
+    from cutaway import __version__
     from cutaway.core.errors import ConfigError
     from cutaway.core.files import cache_dir, resource, write_text
     from cutaway.core.progress import step
@@ -84,7 +85,7 @@ def main(
         return
 
     evaluated = place / "evaluation.json"
-    about = {"model": spec, "file": str(source), "index": sorted(index.ids)}
+    about = {"version": __version__, "model": spec, "file": str(source), "index": sorted(index.ids)}
     key = xxhash.xxh3_64_hexdigest(dumps(about).encode())
     known: dict[str, Any] = loads(evaluated.read_text()) if evaluated.exists() else {}
     if known.get("key") != key:

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import FileResponse
 
+from cutaway.core.errors import DataError
 from cutaway.serve.errors import Missing
 
 _PLOT = re.compile(r"lab\d\d\.(png|svg)")
@@ -39,5 +40,8 @@ def _records(folder: Path | None) -> list[dict[str, Any]]:
     report = folder / "report.json" if folder else None
     if report is None or not report.is_file():
         return []
-    records = json.loads(report.read_text(encoding="utf-8"))
-    return [{**record, "plots": [f"/v1/labs/{name}" for name in record["plots"]]} for record in records]
+    try:
+        records = json.loads(report.read_text(encoding="utf-8"))
+        return [{**record, "plots": [f"/v1/labs/{name}" for name in record["plots"]]} for record in records]
+    except (ValueError, KeyError, TypeError):
+        raise DataError("is damaged", field="labs", value=str(report), hint="run the labs again") from None

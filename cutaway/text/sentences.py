@@ -8,15 +8,18 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 # A full stop ends no sentence after these, nor after a single capital (an initial).
 _SHORT = ("al", "e.g", "i.e", "cf", "vs", "Fig", "Eq", "No", "Dr", "Mr", "Ms", "Mrs", "Prof", "St")
 _NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}\.)" for word in _SHORT) + r"(?<!\b[A-Z]\.)"
-_SENTENCE = re.compile(rf"(?<=[.!?]){_NOT_AFTER}[\"')\]”’]*\s+|(?<=[。！？；])[”’」』）]*")
+_IN_BRACKETS = r"[^（。！？\n]*）"  # what follows is closed but not opened: a semicolon there ends nothing
+_SENTENCE = re.compile(
+    rf"(?<=[.!?]){_NOT_AFTER}[\"')\]”’]*\s+|(?<=[。！？])[”’」』）]*|(?<=；)(?!{_IN_BRACKETS})[”’」』]*"
+)
 
 
 def sentences(text: str) -> list[Span]:
     """Where the sentences of a text are; spaces around them are left out. English and Chinese endings count.
 
-    >>> text = "One. Two (see Holtzman et al. 2020)? 三。四"
+    >>> text = "One. Two (see Holtzman et al. 2020)? 三（甲；乙）；四"
     >>> [text[a:b] for a, b in sentences(text)]
-    ['One.', 'Two (see Holtzman et al. 2020)?', '三。', '四']
+    ['One.', 'Two (see Holtzman et al. 2020)?', '三（甲；乙）；', '四']
     """
     return [
         span

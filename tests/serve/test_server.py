@@ -173,6 +173,10 @@ def test_the_gallery_reads_a_folder(loaded, serving, tmp_path):
         plot = http.get(lab["plots"][0])
         assert (plot.text, plot.headers["Content-Type"]) == ("<svg/>", "image/svg+xml")
         assert http.get("/v1/labs/report.json").status_code == 404
+        for damage in ("{", "[{}]", "{}x"):
+            (tmp_path / "report.json").write_text(damage)
+            refused = http.get("/v1/labs")
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "labs")
 
 
 class TestProcess:
