@@ -137,7 +137,7 @@ def test_ray_gives_the_same_files_bit_for_bit(rows, tmp_path, tokenizer):
     ray = pytest.importorskip("ray", reason="the package ray is not installed")
     tokenizer.save(tmp_path / "tokenizer")
     alone, store_alone = clean(rows, tmp_path / "alone.jsonl"), encoded(rows, tmp_path / "alone")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         assert clean(rows, tmp_path / "ray.jsonl", "workers=ray") == alone
         assert encoded(rows, tmp_path / "ray", "workers=ray") == store_alone
