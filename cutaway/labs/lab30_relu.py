@@ -138,7 +138,7 @@ def learned(name: str, setting: Setting, lr: float) -> dict[str, float]:
     source = LaggedTokens(setting.seed)
     model = Composed(shaped(name, num_hidden_layers=2, initializer_range=0.1, max_position_embeddings=LENGTH))
     batches = source.batches(16, LENGTH, setting.seed)
-    fit(model, causal_lm, batches, 80 if setting.quick else 200, lr)
+    fit(model, causal_lm, batches, 80 if setting.quick else 1000, lr)
     held_out = source.batch(64, LENGTH, torch.Generator().manual_seed(setting.seed + 1000))
     units = [found for found in activations(model, held_out.ids_BT) if found.kind == "units"]
     layers = unit_activity(model, held_out.ids_BT)
