@@ -9,7 +9,7 @@ What is an assumption (the share of peak) is a field of the report.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +127,8 @@ def slurm_script(config: PlanConfig, report: dict[str, Any]) -> str:
         raise ConfigError("the recipes shard over several devices", field="sharding", value="none", hint="auto")
     recipe: type[RunConfig] = FinetuneConfig if isinstance(config.model, str) else PretrainConfig
     given = config.model_dump(mode="json", exclude_unset=True, include=set(recipe.model_fields))
+    if config.tokens and config.loop.steps is None:
+        given.setdefault("loop", {})["steps"] = ceil(config.tokens / report["tokens"]["step"])
     return sbatch_script(config.slurm, given, report, "pretrain" if recipe is PretrainConfig else "finetune")
 
 

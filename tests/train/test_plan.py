@@ -333,6 +333,7 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
             "machine.name=h100",
             "machine.devices=16",
             "loop.parallel.tensor=2",
+            "tokens=1e6",
             "data.path=it's mine; rm x.txt",
             "out=runs/$HOME",
             "slurm.partition=gpu",
@@ -369,6 +370,7 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
     again = load_config(PlanConfig, None, settings)
     assert again.model == SMALL["llama"]
     assert again.loop.parallel.tensor == 2
+    assert again.loop.steps == 31  # 8 readers of 8 rows of 512: 32,768 tokens a step
     assert {"--nnodes=2", "--nproc-per-node=8"} <= set(words)
 
 
