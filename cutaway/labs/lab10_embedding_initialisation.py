@@ -163,28 +163,32 @@ LAB = Lab(
         Claim(
             "better start",
             Bilingual(
-                "on little text the checkpoint's rows gain more than 0.1 nats", "文本少时，检查点的行降损 0.1 奈特以上"
+                "on little text the checkpoint's rows lower the loss by more than 0.1 nats",
+                "文本少时，用检查点的行使损失下降 0.1 奈特以上",
             ),
             lambda n: gains(n, "checkpoint")[0] > 0.1,
         ),
         Claim(
             "each row its word",
             Bilingual(
-                "dealt out among the words, the same rows are worse by 0.1 nats", "同样的行在词间打乱后差 0.1 奈特"
+                "dealt out among the words, the same rows are worse by more than 0.1 nats",
+                "把同样的行在词之间打乱，损失高出 0.1 奈特以上",
             ),
             lambda n: gains(n, "checkpoint", over="shuffled")[0] > 0.1,
         ),
         Claim(
             "word vectors",
             Bilingual(
-                "on little text vectors of another width gain 0.05 nats", "文本少时，另一宽度的词向量降损 0.05 奈特"
+                "on little text word vectors of another width lower it by more than 0.05 nats",
+                "文本少时，另一宽度的词向量使损失下降 0.05 奈特以上",
             ),
             lambda n: gains(n, "vectors")[0] > 0.05,
         ),
         Claim(
             "fades",
             Bilingual(
-                "with the most text the checkpoint's rows gain less than half", "文本最多时，检查点的行所得不到一半"
+                "with the most text the checkpoint's rows gain less than half of that",
+                "文本最多时，检查点的行带来的下降不到文本少时的一半",
             ),
             lambda n: gains(n, "checkpoint")[-1] < gains(n, "checkpoint")[0] / 2,
         ),
@@ -202,21 +206,25 @@ LAB = Lab(
         Claim(
             "learned alone",
             Bilingual(
-                "with the most text, random rows move together by kind (by 0.1)",
-                "文本最多时，随机的行也按类靠拢（0.1）",
+                "with the most text, rows that began at random lie together by kind (the share of such neighbours is 0.1 higher)",
+                "文本最多时，从随机出发的行也按类靠拢（最近词同类的比例升高 0.1 以上）",
             ),
             lambda n: n["scaled_neighbours_after"][-1] > n["scaled_neighbours_before"][-1] + 0.1,
         ),
         Limit(
             "whole checkpoint",
             Bilingual(
-                "on little text the whole checkpoint is better by 0.1 nats", "文本少时，整个检查点还要好 0.1 奈特"
+                "on little text the whole checkpoint is better still, by more than 0.1 nats",
+                "文本少时，整个检查点的损失还要再低 0.1 奈特以上",
             ),
             lambda n: n["checkpoint_itself_nats"] < n["checkpoint_nats"][0] - 0.1,
         ),
         Limit(
             "scale",
-            Bilingual("rows from N(0, 1) lose more than the checkpoint's gain", "N(0, 1) 的行所失大于检查点的行所得"),
+            Bilingual(
+                "rows drawn from N(0, 1) lose more than the checkpoint's rows gain",
+                "取自 N(0, 1) 的行使损失上升的幅度，大于检查点的行带来的下降",
+            ),
             lambda n: all(a + b < 0 for a, b in zip(gains(n, "unit"), gains(n, "checkpoint"), strict=True)),
         ),
     ),

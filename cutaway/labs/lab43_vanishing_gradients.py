@@ -215,7 +215,7 @@ LAB = Lab(
             "learns",
             Bilingual(
                 "with both the model learns; without residual connections it stays at guessing",
-                "两者都有时模型学得会；没有残差连接时停在瞎猜的水平",
+                "两者都有时模型学得会；没有残差连接时停在随机猜测的水平",
             ),
             lambda n: (
                 all(_of(n, "loss_nats", name) < GUESSING - 1 for name in ("pre-norm", "post-norm"))

@@ -109,8 +109,8 @@ def conclusion(lab: Lab, answers: dict[str, bool]) -> Bilingual:
     limit = ("Limit", "限制")
     lines = [(limit if check.kind == "limit" else words, check.says) for words, check in said]
     return Bilingual(
-        " ".join(f"{words[0]}: {says.en}" for words, says in lines),
-        "".join(f"{words[1]}：{says.zh}" for words, says in lines),
+        " ".join(f"{words[0]}: {says.en.rstrip('.')}." for words, says in lines),
+        "".join(f"{words[1]}：{says.zh.rstrip('。')}。" for words, says in lines),
     )
 
 

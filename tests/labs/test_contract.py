@@ -1,12 +1,13 @@
 """The runner on labs made for the purpose: verdicts are computed from the numbers, and records are whole."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cutaway.core.errors import ConfigError
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Setting
-from cutaway.labs.runner import find_lab, run_lab, run_labs
+from cutaway.labs.runner import conclusion, find_lab, run_lab, run_labs
 
 WORDS = Bilingual("words", "文字")
 
@@ -41,6 +42,15 @@ def test_verdict_comes_from_the_numbers(tmp_path, height, limit, expected):
     record = run_lab(lab(lambda s: height, limit), tmp_path, seeds=(0,), quick=True, model=None)
     assert record["verdict"] == expected
     assert ("but narrow" in record["conclusion"]["en"]) == (limit == 1)
+
+
+def test_a_conclusion_is_sentences_with_or_without_a_full_stop_of_their_own():
+    told = (
+        Claim("one", Bilingual("it is tall", "高"), lambda n: True),
+        Claim("two", Bilingual("It is old.", "老。"), lambda n: True),
+    )
+    found = conclusion(replace(lab(lambda s: 2.0), checks=told), {"one": True, "two": False})
+    assert found == Bilingual("Holds: it is tall. Does not hold: It is old.", "成立：高。不成立：老。")
 
 
 def test_record_holds_what_the_gallery_needs(tmp_path):
