@@ -127,7 +127,7 @@ def ground(
     if not question.strip():
         raise RequestError("is empty", field="question")
     hits = index.search(question, k, where=where)
-    text, opening = best_sentences(question, [hit.text for hit in hits], index.embedder, SENTENCES)
+    text, opening = best_sentences(question, hits, index.embedder, SENTENCES)
     prompt = "\n".join(text) + f"\n\n{_INSTRUCTION[is_chinese(question)]}{question.strip()}"
     messages = [*(dict(message) for message in history), {"role": "user", "content": prompt}]
     return Grounding(question, messages, hits, is_answerable(question, hits), opening)

@@ -103,10 +103,11 @@ def attribute(reply: str, passages: Sequence[Hit]) -> list[Sentence]:
         said = Statement(reply[start:end])
         if not said.words:
             continue
-        best = sorted((passage.compare(said) for passage in held), key=lambda one: (-one.supported, -one.score))
-        best = [one for one in best if one.supported == best[0].supported and one.evidence][:MOST_CITED]
+        compared = [one for passage in held if (one := passage.compare(said)).evidence]
+        compared.sort(key=lambda one: (-one.supported, -one.score))
+        best = [one for one in compared if one.supported == compared[0].supported][:MOST_CITED]
         evidence = tuple(place for one in best for place in one.evidence)
-        found.append(Sentence(start, end, bool(best) and best[0].supported, evidence, best[0].score if best else 0.0))
+        found.append(Sentence(start, end, any(one.supported for one in best), evidence, best[0].score if best else 0.0))
     return found
 
 
