@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cutaway.cli.main import app
 from cutaway.decode.beam import Beam
-from cutaway.infer.text_of_file import text_of_file
+from cutaway.infer.text_of_file import texts_of_files
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
@@ -80,7 +80,8 @@ def test_pieces_are_those_of_transformers(folder, sound):
     rows = theirs.generate(torch.stack(mel), max_new_tokens=12, do_sample=False)
     texts = [tokenizer.decode([id for id in row.tolist() if id < 256]).strip() for row in rows]
     loaded = load(made, dtype="float32")
-    assert text_of_file(loaded, sound, Beam(width=1), max_tokens=12, rows=2) == " ".join(filter(None, texts))
+    together = texts_of_files(loaded, [sound, sound], Beam(width=1), max_tokens=12, rows=2)
+    assert together == [" ".join(filter(None, texts))] * 2
 
 
 def test_the_command_writes_and_scores_what_is_said(folder, sound, tmp_path):
