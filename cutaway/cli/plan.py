@@ -51,12 +51,13 @@ def _print(report: dict[str, Any]) -> None:
     parameters, tokens, flops, machine = (report[name] for name in ("parameters", "tokens", "flops", "machine"))
     memory, time, serving = report["memory"], report["time"], report["serving"]
     parts = ", ".join(f"{part} {size / parameters['all']:.1%}" for part, size in parameters["by_part"].items())
+    again = f", {flops['computed']:.3g} with what is computed again" if flops["computed"] > flops["run"] else ""
     typer.echo(
         f"parameters  {parameters['all']:,} ({parts})\n"
         f"            {parameters['trained']:,} trained; {parameters['active']:,} active for a token\n"
         f"tokens      {tokens['run']:.3g} in the run, {tokens['step']:,} a step; "
         f"{tokens['chinchilla']:.3g} would be 20 per parameter (Hoffmann et al. 2022)\n"
-        f"compute     {flops['token']:.3g} FLOPs per token, {flops['run']:.3g} in the run\n"
+        f"compute     {flops['token']:.3g} FLOPs per token, {flops['run']:.3g} in the run{again}\n"
         f"machine     {machine['devices']} × {machine['name']}: {machine['flops'] / 1e12:.4g} TFLOP/s, "
         f"{_bytes(machine['memory'])} each ({machine['source']})\n"
         f"processes   {machine['readers']} read different rows and share the weights, {machine['tensor']} share each product, "

@@ -92,12 +92,12 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     sharding = ("fsdp" if config.machine.devices > 1 else "none") if config.sharding == "auto" else config.sharding
     wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.loop.checkpointing}
     chosen = next(choice for choice in choices if wanted.items() <= choice.items())
-    seconds = per_token * tokens / (config.machine.devices * device.flops[precision] * config.mfu)
-    seconds *= _RECOMPUTED if config.loop.checkpointing else 1
+    computed = per_token * tokens * (_RECOMPUTED if config.loop.checkpointing else 1)
+    seconds = computed / (config.machine.devices * device.flops[precision] * config.mfu)
     return {
         "parameters": parameters,
         "tokens": {"step": step_tokens, "run": int(tokens), "chinchilla": hint},
-        "flops": {"token": per_token, "run": per_token * tokens},
+        "flops": {"token": per_token, "run": per_token * tokens, "computed": computed},
         "machine": {
             **config.machine.model_dump(include={"name", "devices"}),
             "readers": _readers(config),

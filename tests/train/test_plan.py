@@ -287,7 +287,8 @@ def test_a_7b_run_by_hand(tensor, readers):
     token = 6 * (32 * products + 32000 * D) + 6 * 32 * D * 2048
     assert report["flops"]["token"] == pytest.approx(token, rel=1e-6)
     assert report["tokens"]["step"] == readers * N  # those that share products read the same rows
-    seconds = 4 / 3 * token * 1000 * readers * N / (16 * 989.4e12 * 0.4)
+    assert report["flops"]["computed"] == pytest.approx(4 / 3 * token * 1000 * readers * N, rel=1e-6)
+    seconds = report["flops"]["computed"] / (16 * 989.4e12 * 0.4)
     assert report["time"]["seconds"] == pytest.approx(seconds, rel=1e-6)
     most = memory["most_rows"]
     assert report["suggested"]["data.rows"] == 2 <= most
