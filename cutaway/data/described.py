@@ -107,12 +107,25 @@ class Media:
         return {PREPROCESSOR: to_hf(self.wants)}
 
     def batch(self, rows: Sequence[Described]) -> Tensor:
-        """Their files, one after another.
+        """Their files, one after another; raises what `read` does."""
+        return torch.stack([self.read(row) for row in rows])
+
+    def read(self, row: Described) -> Tensor:
+        """The file of a row.
 
         Raises:
-            DataError: a file is not what it was when it was checked; which.
+            DataError: it cannot be used, or has another shape than those before; which, and in which row.
         """
-        return torch.stack([self._decode(row.file) for row in rows])
+        try:
+            found = self._decode(row.file)
+            if self.shape not in (None, tuple(found.shape)):
+                message = f"becomes {_shown(found.shape)} numbers and others {_shown(self.shape or ())}"
+                hint = "data.preprocessor.size=[height,width] brings all to one size"
+                raise DataError(message, field="image", value=str(row.file), hint=hint)
+        except DataError as err:
+            field, hint = f"{row.where} {err.field or ''}".strip(), err.hint or "data.bad=skip"
+            raise DataError(err.message, field=field, value=err.value, hint=hint) from None
+        return found
 
     def usable(self, rows: Sequence[Described], skipped: Skipped) -> list[Described]:
         """The rows whose files decode, all of them to one shape: every file is read once. Others are an error, or counted.
@@ -125,24 +138,17 @@ class Media:
             for row in rows:
                 progress.advance()
                 try:
-                    one = tuple(self._decode(row.file).shape)
-                    if self.shape not in (None, one):
-                        message = f"becomes {_shown(one)} numbers and others {_shown(self.shape)}"
-                        hint = "data.preprocessor.size=[height,width] brings all to one size"
-                        raise DataError(message, field="image", value=str(row.file), hint=hint)
+                    self.shape = tuple(self.read(row).shape)
                 except DataError as err:
-                    field, hint = f"{row.where} {err.field or ''}".strip(), err.hint or "data.bad=skip"
-                    bad = DataError(err.message, field=field, value=err.value, hint=hint)
                     if self.bad == "error":
-                        raise bad from None
-                    skipped.add("with a file that cannot be used", str(bad))
+                        raise
+                    skipped.add("with a file that cannot be used", str(err))
                     continue
-                self.shape = one
                 found.append(row)
         if not found:
             raise DataError("no file can be used", field="data", hint=str(skipped) or None)
         return found
 
 
-def _shown(shape: tuple[int, ...] | None) -> str:
-    return "×".join(map(str, shape or ()))
+def _shown(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

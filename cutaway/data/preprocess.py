@@ -105,7 +105,7 @@ def _pixels_of(shape: Any) -> ImageConfig:
     """For a model that sees, or has a part that does: its size, -1…1."""
     eye = getattr(shape, "vision_config", None) or getattr(shape, "encoder", None) or shape
     half = (0.5,) * eye.num_channels
-    return ImageConfig(size=height_width(eye.image_size), image_mean=half, image_std=half)
+    return make_config(ImageConfig, {"size": height_width(eye.image_size), "image_mean": half, "image_std": half})
 
 
 def _frames_of(shape: Any) -> MelConfig:

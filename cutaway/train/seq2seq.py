@@ -80,6 +80,7 @@ def _texts(config: Seq2SeqConfig, device: torch.device) -> Begun:
     with step("reading the data"):
         pairs = read_pairs(data.source, data.target, data)
     texts = (side for pair in pairs for side in pair)
+    _language(config.language, TargetRules())
     model, tokenizer = begin(config, data, texts, partial(_check_family, "text"), device)
     corpus = open_pairs(data, pairs, tokenizer, model.config.decoder_start_token_id, config.seed)
     return FullWeights(model, tokenizer), corpus, data.seq_len
@@ -107,8 +108,8 @@ def _language(asked: str | None, rules: TargetRules) -> int | None:
             "must say which is learned: the checkpoint writes many", field="language", hint=", ".join(known)
         )
     if asked is not None and asked not in known:
-        hint = near_matches(asked, known) if known else "the checkpoint is told none"
-        raise ConfigError("is unknown to the checkpoint", field="language", value=asked, hint=hint)
+        hint = near_matches(asked, known) if known else "it detects none; leave it out"
+        raise ConfigError("is no language that the model is told", field="language", value=asked, hint=hint)
     return known.get(asked or "")
 
 

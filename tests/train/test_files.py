@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from cutaway.cli.main import app
 from cutaway.core.config import load_config
 from cutaway.core.errors import ConfigError, DataError
+from cutaway.data.described import Described, FilesConfig, Media
+from cutaway.data.examples import Skipped
 from cutaway.data.images import ImageConfig
 from cutaway.data.preprocess import pieces, preprocessor, to_hf
 from cutaway.loss.contrastive import info_nce
@@ -174,7 +176,7 @@ def test_a_published_whisper_is_tuned_with_its_prompt(published, folder, tmp_pat
     words = [word for word in pairs(folder, "sounds", tmp_path / "run", "loop.steps=1") if "tokenizer" not in word]
     with pytest.raises(ConfigError, match=r"language: must say which is learned.*en, de"):
         run(Seq2SeqConfig, [*words, f"start={published}"])
-    with pytest.raises(ConfigError, match=r"language='fr': is unknown to the checkpoint"):
+    with pytest.raises(ConfigError, match=r"language='fr': is no language that the model is told"):
         run(Seq2SeqConfig, [*words, f"start={published}", "language=fr"])
     run(Seq2SeqConfig, [*words, f"start={published}", "language=de"])
     kept = json.loads((tmp_path / "run" / "model" / "generation_config.json").read_text())
@@ -308,7 +310,8 @@ def test_sounds_that_are_too_long_for_the_model(folder, tmp_path):
         ("seq2seq", ["model.model_type=whisper"], "model='whisper': is no encoder-decoder that reads image.*vision"),
         ("seq2seq", ["data.preprocessor.siz=8"], r"data.preprocessor.siz: unknown key \(.*size"),
         ("seq2seq", ["data.preprocessor.size=6"], "1×8×8|1×6×6"),
-        ("seq2seq", ["language=de"], "language='de': is unknown to the checkpoint"),
+        ("seq2seq", ["model.encoder.num_channels=2"], "image_mean and image_std need one number each"),
+        ("seq2seq", ["language=de"], "language='de': is no language that the model is told"),
         ("contrast", ["model.model_type=bert"], "does not match an image with a text"),
         (
             "classify",
@@ -334,6 +337,20 @@ def test_images_of_many_sizes_are_brought_to_one(folder, tmp_path):
     refused("classify", path, tmp_path / "run")
     with pytest.raises(DataError, match=r"sizes.jsonl:5 image=.*becomes 1×9×13 numbers and others 1×8×8"):
         refused("classify", path, tmp_path / "none", "data.preprocessor.size=null")
+
+
+def test_a_file_that_changes_while_it_is_used(folder, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "one.png")
+    row, media = Described(tmp_path / "one.png", "x", "here:1"), Media(ImageConfig(size=None), FilesConfig(decoded=0))
+    assert media.usable([row], Skipped()) == [row]
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "one.png")
+    with pytest.raises(DataError, match=r"here:1 image=.*one.png.*becomes 3×8×9 numbers and others 3×8×8"):
+        media.batch([row])
+    (tmp_path / "one.png").unlink()
+    with pytest.raises(DataError, match=r"here:1 image=.*no such file"):
+        media.batch([row])
+    with pytest.raises(DataError, match=r"no file can be used \(1 with a file"):
+        Media(ImageConfig(), FilesConfig(bad="skip")).usable([row], Skipped())
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,7 @@ def test_bad_files_are_named(files, tmp_path, change, says):
         (["data.seq_len=9999"], "longer than the model's context"),
         (["start=x"], "start brings its own"),
         (["data.seq_len=2"], "no pair that fits"),
+        (["language=de"], "is no language that the model is told"),
     ],
 )
 def test_bad_settings_are_named(files, tmp_path, more, says):
