@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
 from cutaway.models.decoder import Decoder, initialise
+from cutaway.nn.activation import gelu_tanh
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
 
@@ -92,7 +92,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(inner, config.n_embd)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.c_proj(functional.gelu(self.c_fc(x_BTD), approximate="tanh"))
+        return self.c_proj(gelu_tanh(self.c_fc(x_BTD)))
 
 
 class Block(nn.Module):

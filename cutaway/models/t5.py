@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.t5_config import T5Config, config_from_hf, config_to_hf
+from cutaway.nn.activation import gelu_tanh
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import CrossAttention, Memory, SelfAttention
 from cutaway.nn.norm import RMSNorm
@@ -48,7 +49,7 @@ class DenseGatedGELU(nn.Module):
         self.dropout = nn.Dropout(config.dropout_rate)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.wo(self.dropout(functional.gelu(self.wi_0(x_BTD), approximate="tanh") * self.wi_1(x_BTD)))
+        return self.wo(self.dropout(gelu_tanh(self.wi_0(x_BTD)) * self.wi_1(x_BTD)))
 
 
 class SubLayer(nn.Module):

@@ -1,9 +1,10 @@
 """Activation functions, by the names that `config.json` gives them."""
 
+import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,17 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * (1.702 * x).sigmoid()
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), Hendrycks & Gimpel 2016, section 2.
+
+    Compiled, as x · σ(2 √(2/π) (x + 0.044715 x³)), which is the same: the compiler's tanh takes three times as long on the CPU.
+    """
+    if not torch.compiler.is_compiling():
+        return functional.gelu(x, approximate="tanh")
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * (math.sqrt(8 / math.pi) * (wide + 0.044715 * wide**3)).sigmoid()).to(x.dtype)
+
+
 def relu_squared(x: Tensor) -> Tensor:
     """max(0, x)² (So et al. 2021)."""
     return functional.relu(x).square()
@@ -24,8 +36,8 @@ def relu_squared(x: Tensor) -> Tensor:
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
     "relu": functional.relu,
     "relu2": relu_squared,

@@ -51,6 +51,18 @@ def test_activations():
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_gelu_is_the_same_compiled(dtype):
+    x = torch.linspace(-9, 9, 1001, dtype=dtype, requires_grad=True)
+    compiled = torch.compile(ACTIVATIONS["gelu_new"], backend="eager", fullgraph=True)
+    for function in (compiled, ACTIVATIONS["gelu_new"]):
+        y = function(x)
+        (grad,) = torch.autograd.grad(y.sum(), x)
+        want = torch.nn.functional.gelu(x, approximate="tanh")
+        torch.testing.assert_close(y, want)
+        torch.testing.assert_close(grad, torch.autograd.grad(want.sum(), x)[0])
+
+
 def test_an_activation_that_is_not_here():
     check_activation({}, "hidden_act")
     with pytest.raises(CheckpointError, match=r"hidden_act='glu': unsupported"):
