@@ -121,9 +121,9 @@ def draw(numbers: Mapping) -> "Figure":
     places_of_arms, sizes = np.arange(len(ARMS)), numbers["sentences"]
     for number, size in enumerate(sizes):
         held_out = [numbers[f"{arm}_nats"][number] for arm in ARMS]
-        loss.bar(places_of_arms + 0.25 * (number - 1), held_out, 0.25, label=f"{size} sentences")
+        loss.bar(places_of_arms + 0.25 * (number - (len(sizes) - 1) / 2), held_out, 0.25, label=f"{size} sentences")
     loss.axhline(numbers["entropy_nats"], color="k", ls=":", label="entropy of the language")
-    loss.set(ylabel="nats per word", title="held-out loss", ylim=(1, 4))
+    loss.set(ylabel="nats per word", title="held-out loss", ylim=(1, None))
     for arm in ARMS:
         curves.semilogx(np.arange(numbers["steps"][-1]) + 1, numbers[f"{arm}_curves_nats"][-1], lw=1, label=arm)
     curves.set(xlabel="step", ylabel="nats per token", title=f"training loss, {sizes[-1]} sentences", ylim=(1, 8))

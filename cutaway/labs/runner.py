@@ -133,9 +133,9 @@ def _save_plots(lab: Lab, numbers: Numbers, out: Path) -> None:
 
 
 def _mean(values: list[Any]) -> Any:
-    """Mean over seeds, element by element; labels (strings) and whole switches stay as they are."""
+    """Mean over seeds, element by element; what every seed gave stays as it is (sizes, labels), and a switch goes with most."""
     first = values[0]
-    if isinstance(first, str) or len(values) == 1:
+    if isinstance(first, str) or all(value == first for value in values):
         return first
     if isinstance(first, bool):
         return sum(values) * 2 > len(values)

@@ -75,6 +75,13 @@ def test_seeds_give_a_mean_and_a_confidence_interval(tmp_path):
     assert record["seeds_agreeing"] == 2  # with seed 0 the height is 1, which is not above 1
 
 
+def test_what_every_seed_gave_stays_as_it_is(tmp_path):
+    steady = replace(lab(lambda s: 2.0), measure=lambda setting: {"curve": [3, 4], "height": 2, "narrow": setting.seed})
+    numbers = run_lab(steady, tmp_path, seeds=(0, 1), quick=False, model=None)["numbers"]
+    assert numbers == {"curve": [3, 4], "height": 2, "narrow": 0.5}
+    assert isinstance(numbers["height"], int)
+
+
 def test_unknown_lab_is_named():
     with pytest.raises(ConfigError, match="no such lab"):
         find_lab(777)
