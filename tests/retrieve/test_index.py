@@ -39,7 +39,7 @@ def docs(tmp_path: Path) -> Path:
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "heat.md").write_text("# Heat\nCopper conducts heat well. Copper melts at 1085 degrees.\n")
-    (folder / "zh.md").write_text("# 温度\n温度越高，分布越平。温度为零时总是选最可能的词。\n")
+    (folder / "zh.md").write_text("# 温度\n温度越高会怎样？温度越高，分布越平。温度为零时总是选最可能的词。\n")
     (folder / "it's.txt").write_text("Owls hunt at night.")
     return folder
 
@@ -181,6 +181,7 @@ def test_answers_cite_and_refuse(index: Index, docs: Path):
     )
     assert answer("谁赢了足球比赛", index, lambda messages, opening: "").text == "这些文档没有回答这个问题。"
     chinese = ground("温度越高会怎样？", index)
+    assert chinese.opening == "温度越高，分布越平。"
     assert chinese.answerable
     assert conclude("温度越高，分布越平。", chinese).citations == [1]
     assert conclude("温度越高，分\ufffd\ufffd", chinese).text == "温度越高，分"
