@@ -33,7 +33,6 @@ SHAPES = {
     "mixtral": MIXTRAL,
     "biased": f"{MIXTRAL} model.expert_bias_rate=0.01 loss.balance=0",
     "bert": f"{LLAMA} model.model_type=bert objective=masked",
-    "roberta": f"{LLAMA} model.model_type=roberta objective=masked",
     "t5": "objective=spans model.model_type=t5 model.d_model=16 model.d_ff=32 model.num_layers=2 model.num_heads=4 "
     "model.d_kv=8 model.dropout_rate=0",
     "flan": "objective=spans model.model_type=t5 model.d_model=16 model.d_ff=32 model.num_layers=2 model.num_heads=4 "
@@ -106,7 +105,7 @@ def same_runs(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "shared"),
     [
-        *((shape, TENSOR) for shape in SHAPES if shape != "biased"),
+        *((shape, TENSOR) for shape in SHAPES if shape not in ("biased", "t5")),
         *((shape, "") for shape in ("llama", "biased", "bert", "t5", "transformer")),
         *((shape, EXPERTS) for shape in ("mixtral", "biased")),
         ("mixtral", "loop.checkpointing=true"),
@@ -216,12 +215,13 @@ main()
 def torchrun(*program: str) -> tuple[int, str, str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *program]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120
+        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240
     )
     return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("how", "says"),
     [
