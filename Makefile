@@ -16,7 +16,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/cutaway up $(ARGS)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

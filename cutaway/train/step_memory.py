@@ -11,6 +11,7 @@ split over processes (tensor parallelism), P counts what this one has
   logits        one chunk in the loss, its softmax and its gradient, and the gradient of the head
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -102,7 +103,7 @@ def _put_together(model: Any, sharing: Sharing) -> int:
     def here(weight: torch.Tensor) -> int:
         return weight.numel() // (sharing.experts if id(weight) in experts else 1)
 
-    def trained(weights: list[torch.Tensor]) -> int:
+    def trained(weights: Sequence[torch.Tensor]) -> int:
         return sum(here(weight) for weight in weights if weight.requires_grad)
 
     blocks = [list(block.parameters()) for block in all_blocks(model)]
