@@ -34,6 +34,24 @@ def chunk_positions(N: int, V: int, D: int) -> int:
     return -(-N // max(1, -(-N // most)))
 
 
+def held_bytes(N: int, weight_VD: Tensor, number: torch.dtype, device_type: str = "cpu") -> int:
+    """Bytes that `linear_cross_entropy` of N positions holds at its most, beside what it is given.
+
+    Logits of one chunk and the softmax of some rows of them; the weight in the products' format; a chunk's product with it, and the
+    sum of those, where the weight is trained.
+
+    Args:
+        number: the format of the products.
+        device_type: where it will run, if the weight is a fake.
+    """
+    V, D = weight_VD.shape
+    chunk = chunk_positions(N, V, D)
+    logits = chunk * V * number.itemsize + min(chunk, _rows_at_a_time(V, device_type) or chunk) * V * 4
+    copied = V * D * number.itemsize if number != weight_VD.dtype else 0
+    gradients = V * D * number.itemsize + weight_VD.nbytes if weight_VD.requires_grad else 0
+    return logits + copied + gradients
+
+
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
     """The summed loss from logits that exist already; computed in float32 or wider.
 
@@ -143,7 +161,7 @@ def _to_errors(
     A few rows at a time on the CPU, so that what is between, in a wider format, stays in the cache.
     """
     C, V = logits_CV.shape
-    rows = max(1, _IN_CACHE // V) if logits_CV.device.type == "cpu" else max(1, C)
+    rows = _rows_at_a_time(V, logits_CV.device.type) or max(1, C)
     total = torch.zeros((), dtype=wide, device=logits_CV.device)
     for x_RV, targets_R1 in zip(logits_CV.split(rows), targets_C1.split(rows), strict=True):
         log_p_RV = F.log_softmax(x_RV, -1, dtype=wide)
@@ -164,3 +182,8 @@ def _to_errors(
         error_RV.scatter_add_(-1, targets_R1, torch.full_like(log_p_target_R1, label_smoothing - 1))
         x_RV.copy_(error_RV)
     return total
+
+
+def _rows_at_a_time(V: int, device_type: str) -> int | None:
+    """Of which the softmax is taken; None: of all."""
+    return max(1, _IN_CACHE // V) if device_type == "cpu" else None

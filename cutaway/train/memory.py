@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ResourceError
 from cutaway.data.batch import Rows
-from cutaway.loss.language_modelling import chunk_positions
+from cutaway.loss.language_modelling import held_bytes
 from cutaway.train.blocks import all_blocks
 from cutaway.train.gradients import autocast
 from cutaway.train.objectives import Objective
@@ -53,14 +53,15 @@ def training_memory(
 ) -> Memory:
     """All of it, for micro-batches of up to `capacity` tokens; `batch` is one of them, for a look."""
     static = static_memory(model)
-    head = _head_bytes(model.embedding.weight, capacity) if hasattr(model, "embedding") else 0
+    head = model.embedding.weight if hasattr(model, "embedding") else None
+    loss = 0 if head is None else held_bytes(capacity, head, precision, head.device.type)
     row = batch.rows(0, 1)
     kept = activation_bytes(model, objective, row, precision)
     if checkpointing:  # the inputs of the blocks, and one block at a time
         with recomputed_blocks(model, True):
             kept = activation_bytes(model, objective, row, precision) + kept // len(all_blocks(model))
     per_position = kept / row.n_positions
-    return Memory(static.weights, static.gradients, static.optimiser, int(per_position * capacity) + head)
+    return Memory(static.weights, static.gradients, static.optimiser, int(per_position * capacity) + loss)
 
 
 def activation_bytes(model: Any, objective: Objective, batch: Rows, precision: torch.dtype) -> int:
@@ -109,11 +110,6 @@ def gigabytes(size: int) -> str:
     ('1.5 GB', '2 MB')
     """
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def _head_bytes(weight_VD: torch.Tensor, capacity: int) -> int:
-    """Logits of one chunk in the loss, what they are turned into, and the weight's gradient."""
-    return 3 * 4 * chunk_positions(capacity, *weight_VD.shape) * weight_VD.shape[0] + weight_VD.nbytes
 
 
 class _Weights(TorchDispatchMode):

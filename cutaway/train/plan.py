@@ -144,7 +144,7 @@ def planned_model(config: PlanConfig) -> Any:
         model = module.build(shape)
         if not (hasattr(model, "blocks") and hasattr(model, "embedding") and not hasattr(model, "encode")):
             raise ConfigError(
-                "neither pretrain nor finetune trains this family",
+                "the plan counts models that read one text; this family does not",
                 field="model.model_type",
                 value=shape.model_type,
                 hint="a decoder, bert or roberta",
@@ -177,7 +177,8 @@ def _choices(config: PlanConfig, model: Any, device: Device) -> Iterator[dict[st
     formats: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     for precision, dtype in formats.items():
         per_row, fixed = kept_for_backward(model, config.data.seq_len, dtype)
-        travel = travel_format(model, "cuda" if device.is_gpu else "cpu", dtype)
+        device_type = "cuda" if device.is_gpu else "cpu"
+        travel = travel_format(model, device_type, dtype)
         shared = Sharing(_readers(config), config.loop.parallel.experts, travel)
         for sharding in ("none", "fsdp") if config.machine.devices > 1 else ("none",):
             for checkpointing in (False, True):
@@ -187,7 +188,9 @@ def _choices(config: PlanConfig, model: Any, device: Device) -> Iterator[dict[st
                     fixed,
                     rows=config.data.rows,
                     length=config.data.seq_len,
+                    precision=dtype,
                     checkpointing=checkpointing,
+                    device_type=device_type,
                     sharing=shared if sharding == "fsdp" else None,
                 )
                 room = device.memory - (needed.total - SLACK * needed.activations)

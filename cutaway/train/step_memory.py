@@ -8,7 +8,7 @@ split over processes (tensor parallelism), P counts what this one has
   copies        of weights: autocast's, which autograd keeps; and where the model is shared, put together: two blocks, the
                 gradient of one, what is outside the blocks, and gradients on their way
   activations   what autograd keeps, counted by running the model on fake tensors, × rows
-  logits        one chunk in the loss, its softmax and its gradient, and the gradient of the head
+  logits        what the loss holds at its most (`loss.language_modelling.held_bytes`)
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from cutaway.loss.language_modelling import chunk_positions
+from cutaway.loss.language_modelling import held_bytes
 from cutaway.train.blocks import all_blocks
 from cutaway.train.footprint import Kept
 from cutaway.train.parameters import active_shares
@@ -66,13 +66,17 @@ def step_memory(
     *,
     rows: int,
     length: int,
+    precision: torch.dtype,
     checkpointing: bool,
+    device_type: str = "cpu",
     sharing: Sharing | None = None,
 ) -> StepMemory:
     """Bytes in one process for micro-batches of `rows` rows of `length` tokens.
 
     Args:
         per_row, fixed: of `footprint.kept_for_backward`, at this precision.
+        precision: bfloat16 for autocast.
+        device_type: where it will run; the model may be a fake.
         sharing: None: this process has all to itself.
     """
     weights = sum(weight.nbytes for weight in model.parameters())
@@ -83,16 +87,13 @@ def step_memory(
         if sharing.travel != torch.float32:
             copies = fixed.outside  # blocks arrive in autocast's format
         copies += _put_together(model, sharing)
-    head = model.embedding.weight
-    V, D = head.shape
-    chunk = chunk_positions(rows * length, V, D)
     return StepMemory(
         weights // readers,
         trained // readers,
         2 * trained // readers,
         copies,
         rows * (per_row.checkpointed if checkpointing else per_row.total),
-        3 * 4 * chunk * V + (head.nbytes if head.requires_grad else 0),
+        held_bytes(rows * length, model.embedding.weight, precision, device_type),
     )
 
 

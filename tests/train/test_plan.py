@@ -151,7 +151,7 @@ def test_memory_is_what_a_real_step_holds(name, precision, checkpointing):
     dtype = getattr(torch, precision)
     fake = fake_model(partial(make_model, shape))
     per_row, fixed = kept_for_backward(fake, length, dtype)
-    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, checkpointing=checkpointing)
+    expected = step_memory(fake, per_row, fixed, rows=rows, length=length, precision=dtype, checkpointing=checkpointing)
     model, ids = make_model(shape), torch.randint(3000, (rows, length))
     batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
     optimizer, objective = make_adamw(model, OptimConfig()), masked_lm if name == "bert" else causal_lm
