@@ -22,6 +22,7 @@ IGNORED = -100
 
 _CACHED, _MOST = 2**23, 2**26  # logits: 16 MB in bfloat16, which a large cache still holds; 128 MB
 _IN_CACHE = 2**19  # logits: 2 MB in float32
+_PRODUCT_IN_CACHE = 2**21  # numbers of the weight's gradient: 4 MB in bfloat16
 
 
 def chunk_positions(N: int, V: int, D: int) -> int:
@@ -37,8 +38,8 @@ def chunk_positions(N: int, V: int, D: int) -> int:
 def held_bytes(N: int, weight_VD: Tensor, number: torch.dtype, device_type: str = "cpu") -> int:
     """Bytes that `linear_cross_entropy` of N positions holds at its most, beside what it is given.
 
-    Logits of one chunk and the softmax of some rows of them; the weight in the products' format; a chunk's product with it, and the
-    sum of those, where the weight is trained.
+    Logits of one chunk and the softmax of some rows of them; the weight in the products' format; its gradient, and the product that is
+    added to it.
 
     Args:
         number: the format of the products.
@@ -48,8 +49,8 @@ def held_bytes(N: int, weight_VD: Tensor, number: torch.dtype, device_type: str 
     chunk = chunk_positions(N, V, D)
     logits = chunk * V * number.itemsize + min(chunk, _rows_at_a_time(V, device_type) or chunk) * V * 4
     copied = V * D * number.itemsize if number != weight_VD.dtype else 0
-    gradients = V * D * number.itemsize + weight_VD.nbytes if weight_VD.requires_grad else 0
-    return logits + copied + gradients
+    product = V * D // _weight_parts(V, D, device_type) * number.itemsize
+    return logits + copied + (weight_VD.nbytes + product if weight_VD.requires_grad else 0)
 
 
 def cross_entropy(logits_NV: Tensor, targets_N: Tensor, *, z_loss: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
@@ -138,8 +139,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if grad_h is not None:
                     grad_h.tensor_split(parts)[part].copy_(errors_CV @ matrix_VD)
                 if grad_weight is not None:
-                    product_VD = errors_CV.T @ h_CD
-                    grad_weight.copy_(product_VD) if part == 0 else grad_weight.add_(product_VD)
+                    _add_product(grad_weight, errors_CV, h_CD, first=part == 0)
         ctx.save_for_backward(grad_h, grad_weight, grad_bias)
         return total
 
@@ -151,6 +151,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if scale.item() != 1.0:
             grads = [None if grad is None else grad * scale.to(grad.dtype) for grad in grads]
         return (*grads, None, None, None, None, None)
+
+
+def _add_product(grad_VD: Tensor, errors_CV: Tensor, h_CD: Tensor, first: bool) -> None:
+    """Add `errors.T @ h`, or begin with it; some rows at a time on the CPU, so that the product is still in the cache when it is added."""
+    parts = _weight_parts(*grad_VD.shape, grad_VD.device.type)
+    for grad_RD, errors_CR in zip(grad_VD.tensor_split(parts), errors_CV.tensor_split(parts, 1), strict=True):
+        product_RD = errors_CR.T @ h_CD
+        grad_RD.copy_(product_RD) if first else grad_RD.add_(product_RD)
 
 
 def _to_errors(
@@ -187,3 +195,8 @@ def _to_errors(
 def _rows_at_a_time(V: int, device_type: str) -> int | None:
     """Of which the softmax is taken; None: of all."""
     return max(1, _IN_CACHE // V) if device_type == "cpu" else None
+
+
+def _weight_parts(V: int, D: int, device_type: str) -> int:
+    """In which the weight's gradient is computed."""
+    return -(-V * D // _PRODUCT_IN_CACHE) if device_type == "cpu" else 1

@@ -21,9 +21,10 @@ def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 def step():
-    taken = [libc.malloc(800_000) for _ in range(64)]
-    for place in taken:
-        ctypes.memset(place, 1, 800_000)
+    sizes = [800_000] * 64 + [50_000_000]
+    taken = [libc.malloc(size) for size in sizes]
+    for place, size in zip(taken, sizes):
+        ctypes.memset(place, 1, size)
     for place in taken:
         libc.free(place)
 
@@ -46,7 +47,8 @@ print(usual, kept, holding - before, resident() - before)
 def test_a_step_faults_no_page_in_again_and_the_end_gives_all_back():
     run = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     usual, kept, holding, left = map(int, run.stdout.split())
-    pages, kilobytes = 64 * 800_000 // 4096, 64 * 800  # of a step
+    size = 64 * 800_000 + 50_000_000  # of a step
+    pages, kilobytes = size // 4096, size // 1000
     assert usual > 4 * pages
     assert kept < pages / 100
     assert holding > 0.9 * kilobytes
