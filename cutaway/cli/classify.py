@@ -1,7 +1,8 @@
 """cutaway classify [--config FILE.yaml] [data.path=… out=… start=minilm train_encoder=false loop.epochs=3]
 
-Teach an encoder labels: of texts, of pairs of texts, or of words; or a ViT (start=FOLDER, or start=null model.model_type=vit)
-those of images: {"image": "7.png", "label": 7}. The same command goes on after an interruption.
+Teach an encoder labels: of texts, of pairs of texts, or of words; a ViT (start=FOLDER, or start=null model.model_type=vit) those
+of images, {"image": "7.png", "label": 7}; a Whisper (model.model_type=whisper) those of sounds, {"audio": "7.wav", "label": 7}.
+The same command goes on after an interruption.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ def main(
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Train a classifier on labelled texts or images; Ctrl-C saves, and the same command goes on."""
+    """Train a classifier on labelled texts, images or sounds; Ctrl-C saves, and the same command goes on."""
     from json import dumps
 
     from cutaway.core.config import load_config

@@ -30,7 +30,7 @@ from cutaway.text.tokenizer import Tokenizer
 
 
 class LabelledConfig(RecordsConfig, FilesConfig):
-    """Where the labelled texts or images are and how they become batches."""
+    """Where the labelled texts or files are and how they become batches."""
 
     text_field: str = "text"
     pair_field: str = "text_pair"

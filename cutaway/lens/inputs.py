@@ -16,13 +16,15 @@ from cutaway.models.huggingface import load_model
 from cutaway.models.load import Loaded, find, load, read_shape
 from cutaway.models.vae import VAE, VAEConfig
 from cutaway.models.vit import ViTConfig
+from cutaway.models.whisper_config import WhisperConfig
 from cutaway.text.tokenizer import Tokenizer
 
 
 def open_model(spec: str) -> Loaded:
     """Any model in float32; one that knows no tokens gets a tokeniser of none."""
     path = find(spec)
-    if not isinstance(read_shape(path)[1], ViTConfig | VAEConfig):
+    shape = read_shape(path)[1]
+    if not isinstance(shape, ViTConfig | VAEConfig) and not (isinstance(shape, WhisperConfig) and shape.labels):
         return load(spec, dtype="float32")
     empty = Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE({}, [])))
     return Loaded(load_model(path, torch.float32, pick_device("auto")), empty, path.stem, path)

@@ -19,6 +19,7 @@ from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.text_vae import TextVAE
 from cutaway.models.vae import VAE
 from cutaway.models.vit import ViT
+from cutaway.models.whisper_classifier import WhisperClassifier
 from cutaway.nn.attention import Attend
 
 _DOWN = (
@@ -38,6 +39,8 @@ def inputs_of(model: Any) -> tuple[str, ...]:
         return "text", "image"
     if isinstance(model, ViT | VAE):
         return ("image",)
+    if isinstance(model, WhisperClassifier):
+        return ("audio",)
     return (model.SOURCE,) if isinstance(model, EncoderDecoder) else ("text",)
 
 

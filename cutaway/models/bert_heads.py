@@ -13,6 +13,7 @@ from torch.nn import functional
 from cutaway.core.errors import CheckpointError
 from cutaway.models.bert import Bert, BertConfig, Head
 from cutaway.models.decoder import initialise
+from cutaway.models.label_names import labels_from_hf, labels_to_hf
 
 __all__ = ["MODEL_TYPES", "BertConfig", "build", "config_from_hf", "config_to_hf", "from_hf_tensors", "to_hf_tensors"]
 
@@ -199,22 +200,19 @@ def config_from_hf(values: dict[str, Any]) -> BertConfig:
         raise CheckpointError("unsupported", field="architectures", value=named, hint=f"known: {', '.join(heads)}")
     own = BertConfig.model_fields.keys() - {"attention", "head", "labels"}
     known = {name: values[name] for name in own if values.get(name) is not None}
-    names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    labels = tuple(str(names[key]) for key in sorted(names, key=int))
-    shape = {"pad_token_id": 1 if kind == "roberta" else 0, **known, "head": heads[named], "labels": labels}
+    named_labels = {"head": heads[named], "labels": labels_from_hf(values)}
+    shape = {"pad_token_id": 1 if kind == "roberta" else 0, **known, **named_labels}
     return BertConfig.model_validate(shape)
 
 
 def config_to_hf(config: BertConfig) -> dict[str, Any]:
     """The `config.json` that transformers reads."""
     values = config.model_dump(exclude={"attention", "head", "labels"})
-    labels = {str(index): label for index, label in enumerate(config.labels)}
     return {
         "architectures": [_PREFIX[config.model_type] + _ARCHITECTURES[config.head]],
         **values,
         "hidden_act": "gelu",
-        "id2label": labels,
-        "label2id": {label: int(index) for index, label in labels.items()},
+        **labels_to_hf(config.labels),
     }
 
 

@@ -4,7 +4,7 @@ import functools
 import pkgutil
 from importlib import import_module
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from torch import nn
 
@@ -35,9 +35,10 @@ def config_class(module: ModuleType) -> type[Config]:
     return get_type_hints(module.build)["config"]
 
 
-def model_class(module: ModuleType) -> type[nn.Module]:
-    """What a family's `build` makes."""
-    return get_type_hints(module.build)["return"]
+def model_classes(module: ModuleType) -> tuple[type[nn.Module], ...]:
+    """What a family's `build` makes; more than one where the configuration names a head."""
+    made = get_type_hints(module.build)["return"]
+    return get_args(made) or (made,)
 
 
 def make_model(shape: dict[str, Any]) -> nn.Module:

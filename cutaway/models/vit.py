@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cutaway.core.config import Config
 from cutaway.models.decoder import initialise
+from cutaway.models.label_names import labels_from_hf, labels_to_hf
 from cutaway.nn.activation import ACTIVATIONS, ActivationName, check_activation
 from cutaway.nn.attention import Attend
 from cutaway.nn.masks import full_mask
@@ -50,6 +51,11 @@ class ViTConfig(Config):
         if count_patches(self.image_size, self.patch_size) < 1:
             raise ValueError(f"patch_size {self.patch_size} is larger than image_size {self.image_size}")
         return self
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.hidden_size
 
 
 class Embeddings(nn.Module):
@@ -156,6 +162,10 @@ class ViT(nn.Module):
         """Positions: the class token and the patches."""
         return self.vit.context
 
+    def source_positions(self, pixels_BCHW: Tensor) -> int:
+        """T: the class token and the patches, whatever the image."""
+        return self.context
+
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """Final hidden states, B × T × D, after the last norm; position 0 is the class token's.
 
@@ -185,22 +195,15 @@ def config_from_hf(values: dict[str, Any]) -> ViTConfig:
     own = ViTConfig.model_fields.keys() - {"attention", "labels"}
     known = {name: values[name] for name in own if values.get(name) is not None}
     if "ViTForImageClassification" in (values.get("architectures") or ()):
-        names = values.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # two, unnamed, are not written
-        known["labels"] = tuple(str(names[key]) for key in sorted(names, key=int))
+        known["labels"] = labels_from_hf(values)
     return ViTConfig.model_validate(known)
 
 
 def config_to_hf(config: ViTConfig) -> dict[str, Any]:
     """The `config.json` that transformers reads."""
     values = config.model_dump(exclude={"attention", "labels"})
-    if not config.labels:
-        return {"architectures": ["ViTModel"], **values}
-    return {
-        "architectures": ["ViTForImageClassification"],
-        **values,
-        "id2label": {str(index): label for index, label in enumerate(config.labels)},
-        "label2id": {label: index for index, label in enumerate(config.labels)},
-    }
+    architecture = "ViTForImageClassification" if config.labels else "ViTModel"
+    return {"architectures": [architecture], **values, **labels_to_hf(config.labels)}
 
 
 def from_hf_tensors(name: str, tensor: Tensor, config: ViTConfig) -> tuple[str, Tensor] | None:

@@ -1,24 +1,20 @@
 """Whisper (Radford et al. 2022): an encoder-decoder from log-mel spectrograms to text.
 
-Two convolutions halve the frame rate; the encoder adds sinusoids, the decoder learned positions; both stacks are pre-norm with
-biases everywhere but at the keys. Modules are named like the Hugging Face checkpoint's tensors, but for the output head: there
-`proj_out`, here `lm_head` as in every family.
+The decoder adds learned positions; both stacks are pre-norm with biases everywhere but at the keys. Modules are named like the
+Hugging Face checkpoint's tensors, but for the output head: there `proj_out`, here `lm_head` as in every family. With labels the
+family is the encoder with a head for them.
 
 B batch, F mel bands, M mel frames, S source positions (M / 2), T target positions, D model width, H heads, K head width.
 """
 
-import math
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from cutaway.core.errors import ContextLengthError, DataError
 from cutaway.models.decoder import initialise
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.whisper_classifier import WhisperClassifier
 from cutaway.models.whisper_config import WhisperConfig, config_from_hf, config_to_hf
+from cutaway.models.whisper_encoder import Attention, Encoder
 from cutaway.nn.activation import ACTIVATIONS
-from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import Memory
 
@@ -31,48 +27,10 @@ __all__ = [
     "config_to_hf",
     "from_hf_tensors",
     "to_hf_tensors",
+    "with_labels",
 ]
 
 MODEL_TYPES = ("whisper",)
-
-
-class Attention(nn.Module):
-    """Queries of one sequence, keys and values of the same or of another."""
-
-    def __init__(self, config: WhisperConfig, H: int):
-        super().__init__()
-        D = config.d_model
-        self.H, self.K = H, D // H
-        self.q_proj, self.v_proj, self.out_proj = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, D)
-        self.k_proj = nn.Linear(D, D, bias=False)  # a bias there would shift all scores of a query alike
-        self.attend = Attend(self.K**-0.5, config.attention)
-
-    def keys_values(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        """B × H × S × K each."""
-        return self._heads(self.k_proj(x_BSD)), self._heads(self.v_proj(x_BSD))
-
-    def forward(self, x_BTD: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask: Tensor | None) -> Tensor:
-        out_BHTK = self.attend(self._heads(self.q_proj(x_BTD)), k_BHSK, v_BHSK, mask)
-        return self.out_proj(out_BHTK.transpose(1, 2).flatten(2))
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.H, self.K)).transpose(1, 2)
-
-
-class EncoderBlock(nn.Module):
-    def __init__(self, config: WhisperConfig):
-        super().__init__()
-        D, F = config.d_model, config.encoder_ffn_dim
-        self.self_attn = Attention(config, config.encoder_attention_heads)
-        self.self_attn_layer_norm, self.final_layer_norm = nn.LayerNorm(D), nn.LayerNorm(D)
-        self.fc1, self.fc2 = nn.Linear(D, F), nn.Linear(F, D)
-        self.activation = ACTIVATIONS[config.activation_function]
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_BSD: Tensor, mask: Tensor) -> Tensor:
-        normed = self.self_attn_layer_norm(x_BSD)
-        x_BSD = x_BSD + self.dropout(self.self_attn(normed, *self.self_attn.keys_values(normed), mask))
-        return x_BSD + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x_BSD)))))
 
 
 class DecoderBlock(nn.Module):
@@ -97,26 +55,6 @@ class DecoderBlock(nn.Module):
         read = self.encoder_attn(self.encoder_attn_layer_norm(x_BTD), k, v, memory.mask)
         x_BTD = x_BTD + self.dropout(read)
         return x_BTD + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x_BTD)))))
-
-
-class Encoder(nn.Module):
-    def __init__(self, config: WhisperConfig):
-        super().__init__()
-        D = config.d_model
-        self.conv1 = nn.Conv1d(config.num_mel_bins, D, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(D, D, kernel_size=3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(config.max_source_positions, D)
-        self.layers = nn.ModuleList(EncoderBlock(config) for _ in range(config.encoder_layers))
-        self.layer_norm = nn.LayerNorm(D)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, mel_BFM: Tensor, mask: Tensor) -> Tensor:
-        x_BDM = functional.gelu(self.conv1(mel_BFM.to(self.conv1.weight.dtype)))
-        x_BSD = functional.gelu(self.conv2(x_BDM)).transpose(1, 2)
-        x_BSD = self.dropout(x_BSD + self.embed_positions.weight[: x_BSD.shape[1]])
-        for block in self.layers:
-            x_BSD = block(x_BSD, mask)
-        return self.layer_norm(x_BSD)
 
 
 class Decoder(nn.Module):
@@ -148,36 +86,15 @@ class Whisper(EncoderDecoder):
         self.model = Trunk(config)
         self.finish()
         initialise(self, config.init_std)
-        positions = self.model.encoder.embed_positions.weight.requires_grad_(False)
-        positions.copy_(sinusoids(config.max_source_positions, config.d_model))
+        self.model.encoder.set_positions()
 
     def source_positions(self, mel_BFM: Tensor) -> int:
         """S: one position per two frames."""
-        return (mel_BFM.shape[2] + 1) // 2
+        return self.model.encoder.positions(mel_BFM)
 
-    def encode(self, mel_BFM: Tensor, *, mask_BS: Tensor | None = None) -> Tensor:
-        """The memory that the decoder reads, B × S × D.
-
-        Args:
-            mel_BFM: log-mel spectrograms (`data.audio.log_mel`). The published checkpoints learned on 2 · S frames filled up
-                with silence and know no others; a model trained here may be given fewer.
-            mask_BS: true where there is sound; by default everywhere, as the published checkpoints learned.
-
-        Raises:
-            DataError: another number of mel bands.
-            ContextLengthError: more frames than the model has positions for.
-        """
-        _, F, M = mel_BFM.shape
-        most = 2 * self.config.max_source_positions
-        if self.config.num_mel_bins != F:
-            raise DataError("wrong number of mel bands", field="audio", value=F, hint=str(self.config.num_mel_bins))
-        if most < M:
-            raise ContextLengthError("too many frames", field="audio", value=M, hint=f"at most {most}; cut the sound")
-        return super().encode(mel_BFM, mask_BS=mask_BS)
-
-    def encoded(self, source_BS: Tensor, mask_B11S: Tensor) -> Tensor:
+    def encoded(self, source: Tensor, mask_B11S: Tensor) -> Tensor:
         """The encoder with its last norm."""
-        return self.model.encoder(source_BS, mask_B11S)
+        return self.model.encoder(source, mask_B11S)
 
     def hidden(
         self, target_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, memory: Memory, cache: KVCache | None
@@ -190,18 +107,10 @@ class Whisper(EncoderDecoder):
         return x_BTD
 
 
-def sinusoids(S: int, D: int) -> Tensor:
-    """S × D: sines, then cosines, of D/2 angular frequencies from 1 to 1/10000, evenly spaced on a logarithmic scale.
-
-    Vaswani et al. 2017 interleave the two and stop one step before 1/10000.
-    """
-    frequencies = torch.exp(-math.log(10_000) / (D // 2 - 1) * torch.arange(D // 2))
-    angles = torch.arange(S)[:, None] * frequencies
-    return torch.cat((angles.sin(), angles.cos()), dim=1)
-
-
 def from_hf_tensors(name: str, tensor: Tensor, config: WhisperConfig) -> tuple[str, Tensor] | None:
     """Our name and tensor for one of the checkpoint's; one without an output head has no prefix."""
+    if config.labels:
+        return name, tensor
     if name == "proj_out.weight":
         return "lm_head.weight", tensor
     return name if name.startswith("model.") else f"model.{name}", tensor
@@ -212,6 +121,13 @@ def to_hf_tensors(name: str, tensor: Tensor, config: WhisperConfig) -> tuple[str
     return name.replace("lm_head.", "proj_out."), tensor
 
 
-def build(config: WhisperConfig) -> Whisper:
-    """A fresh model."""
-    return Whisper(config)
+def build(config: WhisperConfig) -> Whisper | WhisperClassifier:
+    """A fresh model: one that writes, or one with a head for the labels that the configuration names."""
+    return WhisperClassifier(config) if config.labels else Whisper(config)
+
+
+def with_labels(model: Whisper | WhisperClassifier, labels: tuple[str, ...]) -> WhisperClassifier:
+    """The encoder of `model`, shared with it, under a fresh head for labels."""
+    made = WhisperClassifier(model.config.model_copy(update={"labels": labels}))
+    made.encoder = model.model.encoder if isinstance(model, Whisper) else model.encoder
+    return made

@@ -5,7 +5,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cutaway.core.config import Config
+from cutaway.core.errors import CheckpointError
+from cutaway.models.label_names import labels_from_hf, labels_to_hf
 from cutaway.nn.activation import ActivationName, check_activation
+
+_CLASSIFIER = "WhisperForAudioClassification"
 
 
 class WhisperConfig(Config):
@@ -31,6 +35,10 @@ class WhisperConfig(Config):
     bos_token_id: int = 50256
     eos_token_id: int = 50256
     decoder_start_token_id: int = 50257
+    labels: tuple[str, ...] = Field(
+        (), description="classes that a head tells sounds apart by; none: a model that writes"
+    )
+    classifier_proj_size: int = Field(256, gt=0, description="width between the encoder and the classes")
     attention: str = Field("sdpa", description="backend: sdpa, reference or tiled")
 
     @model_validator(mode="after")
@@ -65,13 +73,19 @@ class WhisperConfig(Config):
 
 
 def config_from_hf(values: dict[str, Any]) -> WhisperConfig:
-    """Read the `config.json` of a Hugging Face folder."""
+    """Read the `config.json` of a Hugging Face folder. Labels count only where a head was saved."""
     check_activation(values, "activation_function")
-    own = WhisperConfig.model_fields.keys() - {"attention"}
-    return WhisperConfig.model_validate({name: values[name] for name in own if values.get(name) is not None})
+    own = WhisperConfig.model_fields.keys() - {"attention", "labels"}
+    known = {name: values[name] for name in own if values.get(name) is not None}
+    if _CLASSIFIER in (values.get("architectures") or ()):
+        if values.get("use_weighted_layer_sum"):
+            raise CheckpointError("unsupported", field="use_weighted_layer_sum", value=True, hint="false")
+        known["labels"] = labels_from_hf(values)
+    return WhisperConfig.model_validate(known)
 
 
 def config_to_hf(config: WhisperConfig) -> dict[str, Any]:
     """The `config.json` that transformers reads."""
-    values = config.model_dump(exclude={"attention"})
-    return {"architectures": ["WhisperForConditionalGeneration"], **values, "is_encoder_decoder": True}
+    values = config.model_dump(exclude={"attention", "labels"})
+    architecture = _CLASSIFIER if config.labels else "WhisperForConditionalGeneration"
+    return {"architectures": [architecture], **values, **labels_to_hf(config.labels), "is_encoder_decoder": True}

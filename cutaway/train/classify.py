@@ -1,4 +1,4 @@
-"""Classification: a head on an encoder for the label of a text, of a pair of texts, of each word, or of an image.
+"""Classification: a head on an encoder for the label of a text, of a pair of texts, of each word, of an image, or of a sound.
 
 What the rows hold decides which. N labelled items, L labels.
 """
@@ -17,18 +17,20 @@ from cutaway.core.errors import ConfigError
 from cutaway.core.progress import step
 from cutaway.data.described import medium_of, read_sides
 from cutaway.data.labelled import LabelBatch, LabelledConfig, count_labels, open_labelled, read_labelled
-from cutaway.data.labelled_images import LabelledImages, open_labelled_images
+from cutaway.data.labelled_files import LabelledFiles, open_labelled_files
 from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.loss.language_modelling import IGNORED
-from cutaway.models import bert_heads, vit
+from cutaway.models import bert_heads, vit, whisper
 from cutaway.models.bert import Head
 from cutaway.models.bert_heads import with_head
-from cutaway.models.families import make_model
+from cutaway.models.families import family, make_model
 from cutaway.models.huggingface import load_model
 from cutaway.models.load import find
 from cutaway.models.packaged import SENTENCE_ENCODER
-from cutaway.models.vit import ViT, with_labels
+from cutaway.models.vit import ViT
+from cutaway.models.whisper import Whisper
+from cutaway.models.whisper_classifier import WhisperClassifier
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
@@ -56,10 +58,11 @@ class ClassifyConfig(OriginConfig):
     data: LabelledConfig
     start: str | None = Field(
         SENTENCE_ENCODER,
-        description="an encoder of texts or, for images, a ViT: a folder or a packaged name; null: `model`",
+        description="an encoder of texts, for images a ViT, for sounds a Whisper: a folder or a packaged name; null: `model`",
     )
     model: dict[str, Any] = Field(
-        {"model_type": "bert"}, description="with start=null: family and shape; bert or roberta, vit for images"
+        {"model_type": "bert"},
+        description="with start=null: family and shape; bert or roberta, vit for images, whisper for sounds",
     )
     fresh: bool = Field(False, description="only the shape and the tokeniser of `start`; the weights are drawn")
     train_encoder: bool = Field(True, description="false: the head alone learns, on the encoder as it is")
@@ -76,7 +79,7 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
 
     def prepare(device: torch.device, precision: torch.dtype) -> Job:
         medium = medium_of(config.data.path, config.data.encoding)
-        begun = _texts(config, device) if medium is None else _images(config, medium, device)
+        begun = _texts(config, device) if medium is None else _files(config, medium, device)
         files, corpus, length, counts = begun
         model: Any = files.model
         if not config.train_encoder:
@@ -113,29 +116,38 @@ def _texts(config: ClassifyConfig, device: torch.device) -> Begun:
     return FullWeights(model, tokenizer), corpus, config.data.seq_len, counts
 
 
-def _images(config: ClassifyConfig, medium: Medium, device: torch.device) -> Begun:
+def _files(config: ClassifyConfig, medium: Medium, device: torch.device) -> Begun:
     data = config.data
     with step("reading the data"):
         rows, held = read_sides(data.path, data.held_out, medium, data.label_field, data.encoding)
     counts = count_labels(row.said for row in rows)
-    start: Any = (
-        make_model(shape_of(config)) if config.start is None else load_model(find(config.start), torch.float32, device)
-    )
-    if not isinstance(start, ViT) or medium != "image":
-        raise ConfigError(
-            f"puts no labels on an {medium}", field="model", value=start.config.model_type, hint="vit, for images"
-        )
-    model = with_labels(start, tuple(counts))
-    if config.fresh:
-        model = vit.build(model.config)
+    model = _with_labels(config, medium, tuple(counts), device).to(device)
     media = media_of(config, data, medium, model)
-    corpus = open_labelled_images(data, rows, held, tuple(counts), media, model.context, config.seed)
-    files = FullWeights(model.to(device), beside=media.beside)
-    return files, corpus, model.context, counts
+    corpus = open_labelled_files(data, rows, held, tuple(counts), media, model.source_positions, config.seed)
+    return FullWeights(model, beside=media.beside), corpus, next(corpus.held_out.once()).length, counts
+
+
+def _with_labels(config: ClassifyConfig, medium: Medium, labels: tuple[str, ...], device: torch.device) -> Any:
+    """The model that reads such files, with a fresh head; all of it fresh where the run says so."""
+    if config.start is None:
+        with torch.device("meta"):  # a Whisper is drawn without its decoder
+            start: Any = make_model(shape_of(config))
+    else:
+        start = load_model(find(config.start), torch.float32, device)
+    if medium == "image" and isinstance(start, ViT):
+        put: Any = vit.with_labels
+    elif medium == "audio" and isinstance(start, Whisper | WhisperClassifier):
+        put = whisper.with_labels
+    else:
+        what, hint = {"image": ("an image", "vit, for images"), "audio": ("a sound", "whisper, for sounds")}[medium]
+        raise ConfigError(f"puts no labels on {what}", field="model", value=start.config.model_type, hint=hint)
+    if config.start is None or config.fresh:
+        return family(start.config.model_type).build(start.config.model_copy(update={"labels": labels}))
+    return put(start, labels)
 
 
 def classification(
-    model: Any, batch: LabelBatch | LabelledImages, config: ClassifyLoss = ClassifyLoss()
+    model: Any, batch: LabelBatch | LabelledFiles, config: ClassifyLoss = ClassifyLoss()
 ) -> tuple[Tensor, int, Metrics]:
     """Cross-entropy of the labels."""
     logits_NL, labels_N = label_scores(model, batch)
@@ -144,10 +156,10 @@ def classification(
     return loss, len(labels_N), {"accuracy": correct}
 
 
-def label_scores(model: Any, batch: LabelBatch | LabelledImages) -> tuple[Tensor, Tensor]:
-    """The scores of every labelled text, token or image, N × L, and its label."""
-    if isinstance(batch, LabelledImages):
-        h_BTD = model(batch.pixels_BCHW)
+def label_scores(model: Any, batch: LabelBatch | LabelledFiles) -> tuple[Tensor, Tensor]:
+    """The scores of every labelled text, token or file, N × L, and its label."""
+    if isinstance(batch, LabelledFiles):
+        h_BTD = model(batch.media)
     else:
         h_BTD = model(batch.ids_BT, mask_BTS=batch.real_BT[:, None], types_BT=batch.types_BT)
     logits = model.label_logits(h_BTD).flatten(0, -2)

@@ -17,7 +17,7 @@ from cutaway.data.pairs import PairBatch, PairsConfig, open_pairs, read_pairs
 from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.models.encoder_decoder import EncoderDecoder
-from cutaway.models.families import families, model_class
+from cutaway.models.families import families, model_classes
 from cutaway.models.load import find
 from cutaway.models.target_rules import TargetRules, read_target_rules
 from cutaway.train.checkpoint import FullWeights
@@ -116,8 +116,8 @@ def _language(asked: str | None, rules: TargetRules) -> int | None:
 def _check_family(source: str, model: Any) -> None:
     if isinstance(model, EncoderDecoder) and source == model.SOURCE:
         return
-    able = {name: model_class(module) for name, module in families().items()}
-    names = [name for name, kind in able.items() if issubclass(kind, EncoderDecoder) and source == kind.SOURCE]
+    made = [(name, kind) for name, module in families().items() for kind in model_classes(module)]
+    names = [name for name, kind in made if issubclass(kind, EncoderDecoder) and source == kind.SOURCE]
     raise ConfigError(
         f"is no encoder-decoder that reads {source}, as the data holds",
         field="model",

@@ -11,6 +11,8 @@ from torch import nn
 
 from cutaway.core.errors import ConfigError, ResourceError
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.nn.multi_head import CrossAttention
+from cutaway.train.blocks import all_blocks
 from cutaway.train.parameters import active_shares
 
 Compile = Literal["auto", "on", "off"]
@@ -20,22 +22,43 @@ _COMPILE_PAYS_FROM = 1e14
 
 
 def flops_per_token(model: Any, length: int) -> float:
-    """Floating-point operations of one training token (Chowdhery et al. 2022, appendix B).
+    """Floating-point operations of one training token, in a row of `length` positions; of an encoder-decoder, half of them are the
+    source's."""
+    source = length // 2 if isinstance(model, EncoderDecoder) else 0
+    return flops_per_row(model, length - source, source) / length
 
-    2 per weight of a linear layer forward, 2 for the gradient of its input and 2 for that of the weight where it trains;
-    attention products of a causal row of `length` positions, taken at the model's width. Of experts, those a token goes through;
-    of an encoder-decoder half of all, since a token passes one side only and the sides are of like length.
+
+def flops_per_row(model: Any, length: int, source: int = 0) -> float:
+    """Floating-point operations of one row in training (Chowdhery et al. 2022, appendix B).
+
+    2 per weight of a linear layer and position forward, 2 for the gradient of its input and 2 for that of the weight where it trains; of
+    experts, those that a position goes through. Attention products at the model's width: half of all pairs of positions, as in a causal
+    row; of an encoder-decoder, all pairs of the source and all of source and target besides.
+
+    Args:
+        length: positions; of an encoder-decoder, of the target.
+        source: positions that go through the encoder and to the keys and values of what the decoder reads.
     """
     total = 0.0
-    share = active_shares(model)
+    share, of_source = active_shares(model), _of_source(model)
     for module in model.modules():
         weight = getattr(module, "weight", None)
         if isinstance(module, nn.Linear) and weight is not None:
-            total += weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(weight), 1.0)
+            positions = source if module in of_source else length
+            total += positions * weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(weight), 1.0)
     if hasattr(model, "blocks"):
-        width = model.embedding.embedding_dim if hasattr(model, "embedding") else model.config.hidden_size
-        total += 6.0 * len(model.blocks) * width * length
-    return total / 2 if isinstance(model, EncoderDecoder) else total
+        width = model.embedding.embedding_dim if hasattr(model, "embedding") else model.config.width
+        written = len(model.blocks) * (length**2 + 2 * length * source)
+        total += 6.0 * width * (written + 2 * (len(all_blocks(model)) - len(model.blocks)) * source**2)
+    return total
+
+
+def _of_source(model: Any) -> set[nn.Module]:
+    """The modules that a source's positions go through; none, where a model reads one text."""
+    if not isinstance(model, EncoderDecoder):
+        return set()
+    read = [part for module in model.modules() if isinstance(module, CrossAttention) for part in (module.k, module.v)]
+    return {part for module in (*model.encoder_blocks, *read) for part in module.modules()}
 
 
 def measure_peak(device: torch.device, precision: torch.dtype, seconds: float = 0.2) -> float:

@@ -14,7 +14,7 @@ from cutaway.cli.main import main
 from cutaway.core.errors import ConfigError
 from cutaway.lens.attention import named_maps
 from cutaway.lens.gradient_norms import gradient_norms
-from cutaway.lens.inputs import read_file
+from cutaway.lens.inputs import open_model, read_file
 from cutaway.lens.layers import layer_names, text_loss
 from cutaway.lens.views import VIEWS
 from cutaway.models.families import families, make_model
@@ -132,6 +132,21 @@ def test_a_view_works_or_says_why_not(shown, family, kind, what):
     assert json.loads(json.dumps(view.data, allow_nan=False))
     assert view.draw().axes
     assert not any(module._forward_hooks for module in loaded.model.modules())
+
+
+@pytest.mark.parametrize("what", VIEWS)
+def test_views_of_an_encoder_that_tells_sounds_apart(files, tmp_path, what):
+    torch.manual_seed(0)
+    model = make_model({"model_type": "whisper", **SHAPES["whisper"], "labels": ("high", "low")})
+    save_model(model, None, tmp_path / "m")
+    loaded = open_model(str(tmp_path / "m"))
+    x = read_file(loaded, "audio", files["audio"])
+    refused = {**_NO_WORDS, **_NO_TOKENS, "experts": "without experts"}
+    if what in refused:
+        with pytest.raises(ConfigError, match=refused[what]):
+            VIEWS[what](loaded, x)
+    else:
+        assert VIEWS[what](loaded, x).rows
 
 
 @pytest.mark.parametrize(("family", "kind"), [("vit", "image"), ("whisper", "audio"), ("rnn_seq2seq", "text")])

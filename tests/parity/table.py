@@ -26,6 +26,7 @@ from tests.parity import (
     vision_encoder_decoder,
     vit,
     whisper,
+    whisper_classifier,
 )
 from tests.parity.sides import Kind, Measured, measure
 
@@ -36,6 +37,7 @@ KINDS: tuple[Kind, ...] = (
     encoders.KIND,
     t5.KIND,
     whisper.KIND,
+    whisper_classifier.KIND,
     original_transformer.KIND,
     recurrent.KIND,
     variational.VECTORS,

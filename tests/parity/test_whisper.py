@@ -8,6 +8,7 @@ from cutaway.core.errors import CheckpointError, ContextLengthError, CutawayErro
 from cutaway.data.audio import MelConfig, chunks, log_mel, read_audio
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import load_model, model_config
+from cutaway.models.whisper import with_labels
 from tests.parity.sides import up_to_end
 from tests.parity.whisper import CASES, SHAPE, generated, transcribed
 
@@ -72,6 +73,29 @@ def test_backends_agree(both):
             if hasattr(module, "backend"):
                 module.backend = backend
         torch.testing.assert_close(ours(target, ours.encode(mel)), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_labels_on_the_encoder_of_a_model_that_writes(both):
+    """The encoder is the same one, whatever head it had, and its positions stay sinusoids that nothing changes."""
+    ours, _ = both(*CASES["plain"])
+    mel = torch.randn(2, 7, 38)
+    first = with_labels(ours, ("no", "yes"))
+    second = with_labels(first, ("a", "b", "c"))
+    assert second.encoder is first.encoder is ours.model.encoder
+    torch.testing.assert_close(second(mel), ours.encode(mel))
+    assert second.label_logits(second(mel)).shape == (2, 3)
+    assert torch.equal(first(mel[..., :20]), ours.encode(mel[..., :20]))
+
+
+def test_a_sum_over_layers_is_refused():
+    values = {
+        "model_type": "whisper",
+        "architectures": ["WhisperForAudioClassification"],
+        "use_weighted_layer_sum": True,
+    }
+    with pytest.raises(CheckpointError, match=r"use_weighted_layer_sum=True: unsupported \(false\)"):
+        model_config(values)
 
 
 def test_a_fresh_model_has_the_positions_of_transformers_and_leaves_them_alone():

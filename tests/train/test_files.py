@@ -13,6 +13,7 @@ from transformers import (
     VisionEncoderDecoderModel,
     ViTForImageClassification,
     WhisperFeatureExtractor,
+    WhisperForAudioClassification,
 )
 from typer.testing import CliRunner
 
@@ -33,7 +34,7 @@ from cutaway.train.contrast import ContrastRunConfig, contrast, image_text
 from cutaway.train.seq2seq import Seq2SeqConfig, train_seq2seq
 
 WORDS = ["zero", "one", "two", "three"]
-RATE = 16_000
+RATE, CPU = 16_000, torch.device("cpu")
 EYE = dict(image_size=8, patch_size=4, num_channels=1, hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
 VIT = {**EYE, "intermediate_size": 32, "initializer_range": 0.1}
 LOOP = ["loop.precision=float32", "loop.tensorboard=false", "loop.compile=off", "data.rows=8", "optim.lr=1e-2"]
@@ -41,9 +42,9 @@ LOOP = ["loop.precision=float32", "loop.tensorboard=false", "loop.compile=off", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Four things as pictures and as tones, five noisy copies each, the last of them held out; three listings of them."""
+    """Four things as pictures and as tones, five noisy copies each, the last of them held out; four listings of them."""
     folder, draw = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
-    listings = {"captions": [], "sounds": [], "labels": []}
+    listings = {"captions": [], "sounds": [], "labels": [], "notes": []}
     for number, word in enumerate(WORDS):
         picture, t = np.full((8, 8), 20.0), np.arange(1600) / RATE
         picture[2 * number : 2 * number + 2] = 230
@@ -57,6 +58,7 @@ def folder(tmp_path_factory):
             listings["captions"].append((side, {"image": f"{name}.png", "text": f"a {word}"}))
             listings["sounds"].append((side, {"audio": f"{name}.wav", "text": word}))
             listings["labels"].append((side, {"image": f"{name}.png", "label": number}))
+            listings["notes"].append((side, {"audio": f"{name}.wav", "label": word}))
     for kind, rows in listings.items():
         for side in ("train", "held"):
             write(folder / f"{kind}-{side}.jsonl", [row for where, row in rows if where == side])
@@ -236,11 +238,31 @@ def test_images_get_labels(folder, tmp_path):
     start = f"start={tmp_path / 'run' / 'model'}"
     words = rows(folder, "labels", tmp_path / "head", start, "train_encoder=false", "loop.steps=1")
     run(ClassifyConfig, [word for word in words if word != "start=null"])
-    before, after = (
-        load_model(tmp_path / name / "model", torch.float32, torch.device("cpu")) for name in ("run", "head")
-    )
+    before, after = (load_model(tmp_path / name / "model", torch.float32, CPU) for name in ("run", "head"))
     assert all(map(torch.equal, before.vit.parameters(), after.vit.parameters()))
     assert not torch.equal(before.classifier.weight, after.classifier.weight)
+
+
+def test_sounds_get_labels(folder, tmp_path):
+    report = run(ClassifyConfig, rows(folder, "notes", tmp_path / "run", *WHISPER, "loop.steps=30"))
+    assert report["scores"] == {"accuracy": 1.0, "macro_f1": 1.0, "items": 4}
+    assert report["labels"] == {"one": 4, "three": 4, "two": 4, "zero": 4}
+    theirs = WhisperForAudioClassification.from_pretrained(tmp_path / "run" / "model").eval()
+    extractor = WhisperFeatureExtractor.from_pretrained(tmp_path / "run" / "model")
+    for number, word in enumerate(WORDS):
+        tone, _ = soundfile.read(folder / f"{number}-4.wav", dtype="float32")
+        scores = theirs(**extractor(tone, sampling_rate=RATE, return_tensors="pt")).logits
+        assert theirs.config.id2label[int(scores.argmax())] == word
+
+
+def test_the_encoder_of_a_model_that_writes_gets_labels(published, folder, tmp_path):
+    words = [word for word in rows(folder, "notes", tmp_path / "run", "loop.steps=1") if word != "start=null"]
+    run(ClassifyConfig, [*words, f"start={published}", "train_encoder=false"])
+    before, after = (load_model(path, torch.float32, CPU) for path in (published, tmp_path / "run" / "model"))
+    assert all(map(torch.equal, before.model.encoder.parameters(), after.encoder.parameters()))
+    run(ClassifyConfig, [*words, f"start={published}", "fresh=true", f"out={tmp_path / 'fresh'}"])
+    drawn = load_model(tmp_path / "fresh" / "model", torch.float32, CPU)
+    assert not torch.equal(drawn.encoder.conv1.weight, after.encoder.conv1.weight)
 
 
 RECIPES = {
@@ -294,6 +316,28 @@ def test_bad_files_are_left_out_and_counted(folder, tmp_path):
     skipped = json.loads((tmp_path / "run" / "report.json").read_text())["skipped"]
     assert skipped["counts"] == {"with a file that cannot be used": 1, "with an empty side": 1, "over-long": 1}
     assert skipped["first"]["with an empty side"] == "some.jsonl:14"
+
+
+@pytest.mark.parametrize(
+    ("row", "more", "says"),
+    [
+        ({"audio": "absent.wav"}, [], r"notes.jsonl:3 audio='.*absent.wav': no such file \(data.bad=skip\)"),
+        ({"audio": "0-0.png"}, [], r"notes.jsonl:3 audio='.*0-0.png': does not decode"),
+        ({"image": "0-0.png"}, [], r"notes.jsonl:3 audio: must name a file"),
+        ({"audio": "0-0.wav", "label": None}, [], r"notes.jsonl:3 label: must be text or a whole number"),
+        ({"audio": "long.wav"}, [], r"notes.jsonl:3 audio=.*is longer than the 0.1 seconds that the model hears"),
+        ({"audio": "0-0.wav"}, ["model.model_type=vit", *flat("model", VIT)], "puts no labels on a sound .whisper"),
+        ({"audio": "0-0.wav"}, ["model.num_mel_bin=8"], "num_mel_bin: unknown key .*num_mel_bins"),
+    ],
+    ids=["absent", "no sound", "another medium", "unlabelled", "too long", "another family", "unknown key"],
+)
+def test_bad_sounds_with_labels_are_named(row, more, says, folder, tmp_path):
+    soundfile.write(folder / "long.wav", np.zeros(2000), RATE)
+    good = [{"audio": f"{n}-0.wav", "label": n} for n in (0, 1)]
+    path = write(folder / "notes.jsonl", [*good, {"label": 1, **row}])
+    shape = [] if more[:1] == ["model.model_type=vit"] else WHISPER
+    with pytest.raises((ConfigError, DataError), match=says):
+        run(ClassifyConfig, [f"data.path={path}", f"out={tmp_path / 'run'}", *LOOP, "start=null", *shape, *more])
 
 
 def test_sounds_that_are_too_long_for_the_model(folder, tmp_path):

@@ -1,6 +1,6 @@
-"""Images with labels, for a model that tells classes apart. B rows, C × H × W pixels, T positions of an image."""
+"""Images or sounds with labels, for a model that tells classes apart. B rows, T positions of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +14,10 @@ from cutaway.data.rows import RowCorpus, RowStream, sides
 
 
 @dataclass(frozen=True)
-class LabelledImages(Rows):
-    """Images and the numbers of their labels, B × 1; `real_BT` says how many positions a model makes of them."""
+class LabelledFiles(Rows):
+    """Pixels or spectrograms and the numbers of their labels, B × 1; `real_BT` says how many positions a model makes of them."""
 
-    pixels_BCHW: Tensor
+    media: Tensor
     real_BT: Tensor
     labels: Tensor
 
@@ -32,33 +32,34 @@ class LabelledImages(Rows):
         return self.real_BT.numel()
 
 
-def open_labelled_images(
+def open_labelled_files(
     config: LabelledConfig,
     rows: Sequence[Described],
     held: Sequence[Described] | None,
     labels: Sequence[str],
     media: Media,
-    positions: int,
+    positions: Callable[[Tensor], int],
     seed: int,
-) -> RowCorpus[Described, LabelledImages]:
+) -> RowCorpus[Described, LabelledFiles]:
     """Check the files, split and make streams.
 
     Args:
         rows, held: to learn from, and to evaluate on; None: a share of the others.
         labels: by number.
-        positions: T.
+        media: decodes files.
+        positions: T of a batch of files.
 
     Raises:
-        DataError: a file cannot be used, and `bad` is error; a held-out image has a label that does not occur in training.
+        DataError: a file cannot be used, and `bad` is error; a held-out file has a label that does not occur in training.
         ConfigError: one row only, and none can be held out.
     """
     skipped, numbers = Skipped(), {name: number for number, name in enumerate(labels)}
 
-    def collate(some: list[Described], drawn: object) -> LabelledImages:
-        own_B1 = torch.tensor([[numbers[row.said]] for row in some])
-        return LabelledImages(media.batch(some), torch.ones(len(some), positions, dtype=torch.bool), own_B1)
+    def collate(some: list[Described], drawn: object) -> LabelledFiles:
+        files, own_B1 = media.batch(some), torch.tensor([[numbers[row.said]] for row in some])
+        return LabelledFiles(files, torch.ones(len(some), positions(files), dtype=torch.bool), own_B1)
 
-    def stream(some: list[Described]) -> RowStream[Described, LabelledImages]:
+    def stream(some: list[Described]) -> RowStream[Described, LabelledFiles]:
         for row in some:
             number_of(row.said, numbers, row.where)
         return RowStream(some, collate, config.rows, seed)
