@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cutaway.adapt.lora import LoraConfig, adapted, add_lora, remove
-from cutaway.core.distributed import whole
+from cutaway.core.distributed import like, whole
 from cutaway.core.errors import CheckpointError
 from cutaway.core.files import new_folder
 
@@ -56,23 +56,9 @@ def load_adapter(model: nn.Module, folder: Path) -> LoraConfig:
         CheckpointError: not a LoRA folder, corrupt, or made for another model; the tensors that do not fit are named, and the
             model is as it was.
     """
-    values, tensors = _read(folder)
-    layers: dict[str, dict[str, Tensor]] = {}
-    strange = []
-    for name, tensor in tensors.items():
-        found = _WEIGHT.match(name)
-        if found:
-            layers.setdefault(found["layer"], {})[found["side"]] = tensor
-        else:
-            strange.append(name)
+    values, layers = _read(folder)
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    strange += [name for name in layers if name not in linear or set(layers[name]) != {"A", "B"}]
-    if strange or not layers:
-        raise CheckpointError(
-            f"does not fit the model: {', '.join(sorted(strange)[:8]) or 'no tensors'}",
-            field="adapter",
-            value=str(folder),
-        )
+    _refuse([name for name in layers if name not in linear], folder)
     try:
         config = LoraConfig(
             rank=values["r"],
@@ -85,7 +71,31 @@ def load_adapter(model: nn.Module, folder: Path) -> LoraConfig:
         raise CheckpointError(f"adapter_config.json: {err}", field="adapter", value=str(folder)) from None
     training = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     add_lora(model, config)
-    wrong = []
+    try:
+        _fill(model, layers, folder)
+    except CheckpointError:
+        remove(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(training[name])
+        raise
+    return config
+
+
+def fill_adapter(model: nn.Module, folder: Path) -> None:
+    """Give the adapters that a model has the weights of a saved one. They stay where they are: shared with other processes, and
+    known to an optimiser.
+
+    Raises:
+        CheckpointError: not a LoRA folder, corrupt, or of other adapters; the tensors that do not fit are named.
+    """
+    _, layers = _read(folder)
+    _refuse(sorted({name for name, _ in adapted(model)} ^ set(layers)), folder)
+    _fill(model, layers, folder)
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, layers: dict[str, dict[str, Tensor]], folder: Path) -> None:
+    fitting, wrong = [], []
     for name, module in adapted(model):
         for side, parameter in (("A", module.lora_A), ("B", module.lora_B)):
             tensor = layers[name][side]
@@ -94,16 +104,20 @@ def load_adapter(model: nn.Module, folder: Path) -> LoraConfig:
                     f"{name}.lora_{side} {list(tensor.shape)} instead of {list(parameter.shape)}, or not finite"
                 )
             else:
-                parameter.data.copy_(tensor)
+                fitting.append((parameter, tensor))
+    _refuse(wrong, folder)
+    for parameter, tensor in fitting:
+        parameter.copy_(like(tensor, parameter))
+
+
+def _refuse(wrong: list[str], folder: Path) -> None:
+    """Nothing, where nothing is wrong."""
     if wrong:
-        remove(model)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(training[name])
         raise CheckpointError(f"does not fit the model: {'; '.join(wrong[:8])}", field="adapter", value=str(folder))
-    return config
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """What `adapter_config.json` says, and both matrices of every layer."""
     try:
         values = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "adapter_model.safetensors")
@@ -123,4 +137,12 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(
             f"uses {', '.join(unsupported) or 'bias'}, which is not supported", field="adapter", value=str(folder)
         )
-    return values, tensors
+    layers: dict[str, dict[str, Tensor]] = {}
+    found = {name: _WEIGHT.match(name) for name in tensors}
+    for name, match in found.items():
+        if match:
+            layers.setdefault(match["layer"], {})[match["side"]] = tensors[name]
+    strange = [name for name, match in found.items() if not match]
+    _refuse(sorted(strange + [name for name, sides in layers.items() if set(sides) != {"A", "B"}]), folder)
+    _refuse([] if layers else ["no tensors"], folder)
+    return values, layers

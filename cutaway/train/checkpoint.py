@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cutaway.adapt.lora import LoraConfig, remove
-from cutaway.adapt.peft_files import load_adapter, write_adapter
+from cutaway.adapt.lora import LoraConfig
+from cutaway.adapt.peft_files import fill_adapter, write_adapter
 from cutaway.core.distributed import like, shared_folder, whole
 from cutaway.core.errors import CheckpointError
 from cutaway.core.seeds import random_state, restore_random_state
@@ -81,10 +81,7 @@ class AdapterWeights:
         write_adapter(self.model, self.config, folder, self.base)
 
     def read(self, folder: Path) -> None:
-        training = self.model.training
-        remove(self.model)
-        load_adapter(self.model, folder)
-        self.model.train(training)
+        fill_adapter(self.model, folder)
 
 
 @dataclass
@@ -142,7 +139,7 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     try:
         state = json.loads((folder / "training" / "state.json").read_text(encoding="utf-8"))
         moments = load_file(folder / "training" / "optimizer.safetensors")
-        standing = Standing(**state["standing"])
+        standing, place, random = Standing(**state["standing"]), state["data"], state["random"]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as err:
         raise CheckpointError(
             f"cannot be resumed: {err}", field="out", value=str(folder), hint="remove it to start anew"
@@ -152,8 +149,8 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         for name, value in together(moments, [f"{name}:{key}" for name in trained]).items():
             parameter = trained[name.rpartition(":")[0]]
             optimizer.state[parameter][key] = like(value.max() if key == "step" else value, parameter)
-    stream.restore(state["data"])
-    restore_random_state(state["random"])
+    stream.restore(place)
+    restore_random_state(random)
     return standing
 
 

@@ -180,10 +180,12 @@ def test_sharing_with_processes_that_are_not_there_is_refused(place, tmp_path, p
 
 
 @pytest.mark.slow
-def test_two_processes_finetune_adapters(place, two, alone, tmp_path):
+def test_two_processes_finetune_adapters_also_after_an_interruption(place, two, alone, tmp_path):
     settings = [*words(place, tmp_path, "llama")[1:], f"model={alone('llama') / 'model'}", "lora.rank=2"]
     settings = [word for word in settings if not word.startswith(("model.", "train_tokenizer"))]
     run("finetune", [*settings, f"out={tmp_path / 'one'}", "loop.micro_batches=2"])
+    two.run("finetune", [*settings, f"out={tmp_path / 'two'}"], 3)
+    two.run("finetune", [*settings, f"out={tmp_path / 'two'}"], 3)
     two.run("finetune", [*settings, f"out={tmp_path / 'two'}"])
     same_runs(tmp_path / "one", tmp_path / "two")
     adapters = [load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("one", "two")]
