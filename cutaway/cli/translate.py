@@ -2,7 +2,8 @@
 
 Write a target for every line with an encoder-decoder, and score the result where a reference is given. One that reads sounds
 (Whisper) takes a sound and writes what is said; one that reads images takes an image and writes a caption; or both take records
-that name many, and are scored by the texts beside them: {"image": "cat.png", "text": "a cat"}.
+that name many, and are scored by the texts beside them, sounds by words and characters in error too:
+{"audio": "7.wav", "text": "seven"}.
 """
 
 from pathlib import Path
@@ -22,7 +23,8 @@ def main(
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="rows=32 beam.width=1 …")] = None,
     text: Annotated[str | None, typer.Option(help="A single source instead of a file.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="One reference per line: BLEU, chrF and ROUGE are reported.")
+        Path | None,
+        typer.Option(help="One reference per line: BLEU, chrF and ROUGE are reported, of sounds WER and CER."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where the targets go; by default they are printed.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -65,7 +67,7 @@ def main(
         targets = texts_of_files(loaded, sources, config.beam, config.max_tokens, config.rows)
     else:
         targets = translate_texts(loaded, sources, config)
-    scores = score(targets, references) if references is not None else {}
+    scores = score(targets, references, spoken=medium == "audio") if references is not None else {}
     if out is not None:
         write_text(out, "".join(target.replace("\n", " ") + "\n" for target in targets))
     if json:

@@ -9,6 +9,7 @@ from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import Progress
 from cutaway.decode.beam import Beam
+from cutaway.evaluate.error_rates import error_rates
 from cutaway.evaluate.rouge import rouge
 from cutaway.infer.translate import translate
 from cutaway.models.encoder_decoder import EncoderDecoder
@@ -57,12 +58,17 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
     return targets
 
 
-def score(targets: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-    """BLEU, chrF and ROUGE of a whole set, 0 to 100, and the signature that says how BLEU was computed."""
+def score(targets: Sequence[str], references: Sequence[str], spoken: bool = False) -> dict[str, Any]:
+    """BLEU, chrF and ROUGE of a whole set, 0 to 100, and the signature that says how BLEU was computed.
+
+    Args:
+        spoken: the targets are transcripts; their error rates come first.
+    """
     from sacrebleu.metrics import BLEU, CHRF
 
     bleu, chrf = BLEU(), CHRF()
     return {
+        **{kind: round(value, 2) for kind, value in (error_rates(targets, references) if spoken else {}).items()},
         "bleu": round(bleu.corpus_score(list(targets), [list(references)]).score, 2),
         "chrf": round(chrf.corpus_score(list(targets), [list(references)]).score, 2),
         **{kind: round(value, 2) for kind, value in rouge(targets, references).items()},
