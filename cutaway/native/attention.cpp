@@ -36,9 +36,9 @@ struct Mask {  // one byte per query and key, true may attend; without bytes: ca
 __m512 widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 __m256i narrow(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 
-// e^x for x <= 0 within 2e-7 of it; 0 below the smallest normal number.
+// e^x for x <= 0 within 2e-7 of it; 0 below the smallest normal number; NaN of NaN, so that broken numbers are not hidden.
 __m512 exponential(__m512 x) {
-    const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GT_OQ);
+    const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLE_UQ);
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);

@@ -66,6 +66,16 @@ def test_a_query_that_sees_nothing_gets_zeros():
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(out.sum(), (q, k, v)))
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_number_that_is_none_is_not_hidden(which):
+    given = tensors(1, 2, 2, 70, 70, 16)
+    broken = [x.detach().clone() for x in given]
+    broken[which][0, 0, 5] = torch.nan
+    out = Attend(0.2).train()(*(x.requires_grad_() for x in broken), None)
+    assert torch.equal(out.isnan(), attend_reference(*broken, None, 0.2).isnan())
+    assert out.isnan().any()
+
+
 def test_under_autocast_the_products_are_in_bfloat16():
     q, k, v = (x.detach().float().requires_grad_() for x in tensors(1, 2, 1, 70, 70, 32))
     with torch.autocast("cpu", torch.bfloat16):
