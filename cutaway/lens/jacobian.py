@@ -2,25 +2,24 @@
 
     y = f(x)   x, y: 1 × T × D        J = ∂y/∂x, T·D × T·D        J v: `jvp`        Jᵀ u: `vjp`
 
-All of it by `torch.func` on the ordinary module. Fused attention, which cannot be differentiated in every mode, is told to
-compute step by step. The residual path is a part of the block: one that adds little has a Jacobian near the identity.
+All of it by `torch.func` on a copy of the ordinary module, whose attention computes step by step: the fused kernel cannot be
+differentiated in every mode. The residual path is a part of the block: one that adds little has a Jacobian near the identity.
 """
 
 import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cutaway.lens.hooks import capture
 from cutaway.lens.layers import read_input
+from cutaway.nn.attention import Attend
 
 Function = Callable[[Tensor], Tensor]
 
@@ -54,6 +53,9 @@ def cuts(model: Any, x: Tensor, names: Sequence[str], dtype: torch.dtype = torch
     for name in names:
         x, *rest = (_converted(value, dtype) for value in calls[name].inputs)
         block = copy.deepcopy(model.get_submodule(name)).to(dtype).eval().requires_grad_(False)
+        for module in block.modules():
+            if isinstance(module, Attend):
+                module.backend = "reference"
         yield Cut(partial(_apply, block, rest), x)
 
 
@@ -63,20 +65,18 @@ def _apply(block: nn.Module, rest: Sequence[Any], x: Tensor) -> Tensor:
 
 def vjp(f: Function, x: Tensor, u: Tensor) -> Tensor:
     """Jᵀ u: how the output's direction u depends on every input. The price of one backward pass."""
-    with _differentiable():
-        return torch.func.vjp(f, x)[1](u)[0]
+    return torch.func.vjp(f, x)[1](u)[0]
 
 
 def jvp(f: Function, x: Tensor, v: Tensor) -> Tensor:
     """J v: where the output goes when the input goes towards v. The price of about two forward passes."""
-    with _differentiable():
-        return torch.func.jvp(f, (x,), (v,))[1]
+    _ready_for_forward_mode()
+    return torch.func.jvp(f, (x,), (v,))[1]
 
 
 def jacobian(f: Function, x: Tensor, chunk: int = 256) -> Tensor:
     """All of J, as many rows as y has numbers and as many columns as x; `chunk` rows are computed at a time."""
-    with _differentiable():
-        return torch.func.jacrev(f, chunk_size=chunk)(x).reshape(-1, x.numel())
+    return torch.func.jacrev(f, chunk_size=chunk)(x).reshape(-1, x.numel())
 
 
 def jacobian_at(f: Function, x: Tensor, position: int, source: int | None = None, chunk: int = 256) -> Tensor:
@@ -87,8 +87,7 @@ def jacobian_at(f: Function, x: Tensor, position: int, source: int | None = None
         x_TD = x[0].index_copy(0, torch.tensor([source], device=x.device), at_D[None])
         return f(x_TD[None])[0, position]
 
-    with _differentiable():
-        return torch.func.jacrev(part, chunk_size=chunk)(x[0, source])
+    return torch.func.jacrev(part, chunk_size=chunk)(x[0, source])
 
 
 def spectral_norm(f: Function, x: Tensor, *, steps: int = 300, tolerance: float = 1e-8, seed: int = 0) -> float:
@@ -108,12 +107,12 @@ def spectral_norm(f: Function, x: Tensor, *, steps: int = 300, tolerance: float 
     return largest
 
 
-@contextmanager
-def _differentiable() -> Iterator[None]:
-    """Attention step by step, and torch's own first use of forward mode without its notice on `torch.jit`."""
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+@cache
+def _ready_for_forward_mode() -> None:
+    """Torch's own first use of forward mode, without its notice on `torch.jit`."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
-        yield
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:

@@ -44,7 +44,6 @@ def twin_of(model: nn.Module) -> nn.Module:
 
     Hooks and `requires_grad` of the twin are not those of the model, so it can be looked at while the model serves. Some
     views take half a minute and more (singular values of everything): on the engine's thread every reply would wait for them.
-    One thing is not private: the Jacobian turns fused attention off in the whole process while it is computed.
     """
     shared: dict[int, object] = {id(weight): nn.Parameter(weight.detach(), False) for weight in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}

@@ -7,6 +7,7 @@ import torch
 from cutaway.core.errors import ConfigError
 from cutaway.lens.jacobian import cut_out, jacobian, jacobian_at, jvp, spectral_norm, vjp
 from cutaway.lens.layers import layer_names
+from cutaway.nn.attention import Attend
 
 IDS = torch.tensor([[5, 77, 200, 31]])
 
@@ -68,6 +69,27 @@ def test_the_model_stays_as_it_was(model):
         assert weight.dtype == before[name][0]
         assert weight.requires_grad
         assert torch.equal(weight, before[name][1])
+
+
+def test_attention_elsewhere_stays_fused(model):
+    """Replies run beside: neither torch's choice of kernels nor the model's own changes, not even meanwhile."""
+    seen = []
+
+    def looked(block, *inputs):
+        backends = {module.backend for module in model.modules() if isinstance(module, Attend)}
+        seen.append(
+            (backends, torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled())
+        )
+
+    cut = cut_out(model, IDS, layer_names(model)[0])
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(looked)
+    try:
+        spectral_norm(cut.function, cut.x, steps=1)
+        jacobian_at(cut.function, cut.x, 0)
+    finally:
+        handle.remove()
+    assert seen
+    assert all(one == ({"sdpa"}, True, True) for one in seen)
 
 
 def test_an_unknown_block_is_named(model):
