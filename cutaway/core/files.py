@@ -1,6 +1,7 @@
 """Files that are whole or not there: every write goes to a temporary sibling that is flushed and renamed."""
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -69,6 +70,23 @@ def recover_folder(path: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Inside, no other process is alone with `path`; those that want to be wait. Whoever ends, however, leaves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file.fileno(), lock):
+                continue  # who had it took it away; somebody may have made another
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file, or leave what was there."""
     with new_file(path) as temporary:
@@ -107,6 +125,14 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that stands there now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:

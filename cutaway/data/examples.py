@@ -19,10 +19,11 @@ _GROUP = 256  # documents encoded together
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids, and per token whether predicting it is learned. The first token is never predicted."""
+    """Token ids, per token whether predicting it is learned, and where the record stood. The first token is never predicted."""
 
     ids: np.ndarray
     learned: np.ndarray
+    where: str = ""
 
 
 @dataclass
@@ -93,7 +94,7 @@ class RecordEncoder:
         yield from _documents(group, self.encoder)
 
 
-def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped: Skipped) -> Iterator[Example]:
+def cut(example: Example, seq_len: int, over_long: OverLong, skipped: Skipped) -> Iterator[Example]:
     """Make an example fit: at most seq_len + 1 tokens, so that seq_len of them have a target.
 
     `window` cuts it into consecutive parts that share one token, so that every token but the first is still predicted once.
@@ -106,16 +107,16 @@ def cut(example: Example, seq_len: int, over_long: OverLong, where: str, skipped
         yield example
     elif over_long == "window":
         for start in range(0, len(example.ids) - 1, seq_len):
-            yield Example(example.ids[start : start + most], example.learned[start : start + most])
+            yield Example(example.ids[start : start + most], example.learned[start : start + most], example.where)
     elif over_long == "truncate":
-        skipped.add("truncated", where)
-        yield Example(example.ids[:most], example.learned[:most])
+        skipped.add("truncated", example.where)
+        yield Example(example.ids[:most], example.learned[:most], example.where)
     elif over_long == "skip":
-        skipped.add("over-long", where)
+        skipped.add("over-long", example.where)
     else:
         raise DataError(
             f"has {len(example.ids)} tokens and data.seq_len is {seq_len}",
-            field=where,
+            field=example.where,
             hint="data.over_long=truncate or skip",
         )
 
@@ -124,9 +125,9 @@ def _documents(group: list[Document], encoder: CorpusEncoder) -> Iterator[Exampl
     tokenizer = encoder.tokenizer
     start = [tokenizer.bos_id] if tokenizer.adds_bos else []
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    for ids in encoder.encode([one.text for one in group]):
+    for one, ids in zip(group, encoder.encode([one.text for one in group]), strict=True):
         whole = np.concatenate([np.array(start, np.int32), ids, np.array(end, np.int32)])
-        yield Example(whole, np.ones(len(whole), bool))
+        yield Example(whole, np.ones(len(whole), bool), one.where)
 
 
 def _conversation(one: Conversation, renderer: ChatRenderer, skipped: Skipped) -> Iterator[Example]:
@@ -137,4 +138,4 @@ def _conversation(one: Conversation, renderer: ChatRenderer, skipped: Skipped) -
     if not any(rendered.mask[1:]):
         skipped.add("without a reply", one.where)
         return
-    yield Example(np.array(rendered.ids, np.int32), np.array(rendered.mask))
+    yield Example(np.array(rendered.ids, np.int32), np.array(rendered.mask), one.where)

@@ -7,13 +7,14 @@ row: at most seq_len + 1 tokens.
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
 from cutaway.core.errors import NothingSupervisedError
-from cutaway.core.files import new_folder, recover_folder
+from cutaway.core.files import alone_with, new_folder, recover_folder
 from cutaway.core.progress import Progress
 from cutaway.data.examples import Example, OverLong, RecordEncoder, Skipped, cut
 from cutaway.data.read import Record
@@ -33,7 +34,7 @@ class Store:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """Positions that each piece takes in a row: its tokens but the last, which is only a target."""
         return np.diff(self.starts) - 1
@@ -58,7 +59,7 @@ def open_store(
     folder: Path,
     workers: WorkersConfig = WorkersConfig(),
 ) -> Store:
-    """The store under `folder` for this key and these settings; it is made when it is not there.
+    """The store under `folder` for this key and these settings; made when it is not there, by one of those that want it.
 
     Args:
         key: whatever the records depend on (file names, sizes, times); plain values.
@@ -68,12 +69,17 @@ def open_store(
         NothingSupervisedError: no piece has a token to learn.
     """
     recipe = json.dumps(
-        [key, seq_len, over_long, tokenizer.backend.to_str(), tokenizer.chat_template, tokenizer.adds_bos]
+        [
+            *(key, seq_len, over_long),
+            *(tokenizer.backend.to_str(), tokenizer.tokens, tokenizer.adds_bos, tokenizer.chat_template),
+        ]
     )
     path = folder / xxhash.xxh3_128_hexdigest(recipe.encode())
-    recover_folder(path)
     if not path.exists():
-        _write(records, tokenizer, seq_len, over_long, path, workers)
+        with alone_with(path):
+            recover_folder(path)
+            if not path.exists():
+                _write(records, tokenizer, seq_len, over_long, path, workers)
     return Store(path)
 
 
@@ -98,10 +104,10 @@ def _write(
             (temporary / "learned.raw").open("wb") as learned_file,
             Progress("encoding", unit="piece") as progress,
         ):
-            for number, example in enumerate(_encoded(records, tokenizer, skipped, workers)):
-                for piece in cut(example, seq_len, over_long, f"record {number}", skipped):
+            for example in _encoded(records, tokenizer, skipped, workers):
+                for piece in cut(example, seq_len, over_long, skipped):
                     if len(piece.ids) < 2 or not piece.learned[1:].any():
-                        skipped.add("with nothing to learn", f"record {number}")
+                        skipped.add("with nothing to learn", example.where)
                         continue
                     learned_any = True
                     ids_file.write(piece.ids.astype(np.int32).tobytes())

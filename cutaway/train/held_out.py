@@ -51,7 +51,7 @@ def file_batches(path: Path, tokenizer: Tokenizer, seq_len: int, rows: int) -> l
     pieces = [
         (piece.ids, piece.learned)
         for example in tokenize(read_records(path), tokenizer, skipped)
-        for piece in cut(example, seq_len, "window", str(path), skipped)
+        for piece in cut(example, seq_len, "window", skipped)
         if len(piece.ids) > 1
     ]
     groups = (pieces[start : start + rows] for start in range(0, len(pieces), rows))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from cutaway.core.errors import ResourceError
-from cutaway.core.files import new_file, new_folder, recover_folder, resource, write_text
+from cutaway.core.files import alone_with, new_file, new_folder, recover_folder, resource, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -45,6 +45,26 @@ def test_a_swap_cut_in_the_middle_is_undone(tmp_path):
     (tmp_path / ".run.new.x").mkdir()
     recover_folder(tmp_path / "run")
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_who_wants_to_be_alone_waits(tmp_path):
+    """Processes that add one to the number in a file, which is wrong at the end unless each is alone with it."""
+    code = f"""
+from pathlib import Path
+from cutaway.core.files import alone_with
+path = Path({str(tmp_path)!r}) / "n"
+for _ in range(200):
+    with alone_with(path):
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+    (tmp_path / "n").write_text("0")
+    with alone_with(tmp_path / "n"):
+        processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+        time.sleep(0.2)
+        assert (tmp_path / "n").read_text() == "0"
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "n").read_text() == "600"
+    assert os.listdir(tmp_path) == ["n"]
 
 
 def test_kill_while_replacing_leaves_one_whole_folder(tmp_path):

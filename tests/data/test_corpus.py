@@ -1,14 +1,17 @@
 """From files to streams: split, cached, shuffled, resumed."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from cutaway.core.config import make_config
-from cutaway.core.errors import ConfigError, NothingSupervisedError
+from cutaway.core.errors import ConfigError, DataError, NothingSupervisedError
 from cutaway.data import store as store_module
 from cutaway.data.corpus import DataConfig, open_corpus
+from cutaway.text.tokenizer import Tokenizer
 
 
 @pytest.fixture
@@ -98,9 +101,29 @@ def test_what_was_encoded_is_found_again(config, tokenizer, tmp_path, monkeypatc
     assert same(take(first.train, 5), take(again.train, 5))
     with pytest.raises(AssertionError, match="twice"):
         open_corpus(config(seq_len=40), tokenizer, 0)
+    other = Tokenizer(tokenizer.backend, **{**tokenizer.tokens, "eos": None})
+    with pytest.raises(AssertionError, match="twice"):
+        open_corpus(config(), other, 0)
     (tmp_path / "data.jsonl").write_text('{"text": "changed"}')
     with pytest.raises(AssertionError, match="twice"):
         open_corpus(config(), tokenizer, 0)
+
+
+def test_two_that_want_the_same_encoding_make_it_once(config, tokenizer, monkeypatch):
+    encoded, begun, go_on = store_module._encoded, [], threading.Event()
+
+    def slow(*given):
+        begun.append(given)
+        assert go_on.wait(20)
+        yield from encoded(*given)
+
+    monkeypatch.setattr(store_module, "_encoded", slow)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(open_corpus, config(), tokenizer, 0) for _ in range(2)]
+        threading.Timer(0.3, go_on.set).start()
+        one, other = (found.result(30) for found in both)
+    assert same(take(one.train, 5), take(other.train, 5))
+    assert len(begun) == 1
 
 
 def test_an_encoding_that_was_cut_short_leaves_nothing(config, tokenizer, tmp_path, monkeypatch):
@@ -136,6 +159,9 @@ def test_bad_settings_are_named(config, tokenizer, tmp_path):
     (tmp_path / "one.txt").write_text("one")
     with pytest.raises(ConfigError, match=r"data\.path: the data makes one piece only"):
         open_corpus(config(path=tmp_path / "one.txt"), tokenizer, 0)
+    (tmp_path / "long.jsonl").write_text('{"text": " "}\n{"text": "short"}\n' + json.dumps({"text": "x y " * 99}))
+    with pytest.raises(DataError, match=r"long\.jsonl:3: has \d+ tokens"):
+        open_corpus(config(path=tmp_path / "long.jsonl", over_long="error"), tokenizer, 0)
 
 
 def test_data_that_trains_nothing_is_an_error(config, tokenizer, tmp_path):

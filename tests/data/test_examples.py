@@ -57,19 +57,19 @@ def test_what_trains_nothing_is_counted_and_located(tokenizer):
 @pytest.mark.parametrize("length", [2, 5, 9, 10, 17, 18])
 def test_windows_predict_every_token_once(length):
     whole = Example(np.arange(length), np.ones(length, bool))
-    parts = list(cut(whole, 8, "window", "f", Skipped()))
+    parts = list(cut(whole, 8, "window", Skipped()))
     assert [id for part in parts for id in part.ids[1:]] == list(range(1, length))
     assert all(2 <= len(part.ids) <= 9 for part in parts)
 
 
 def test_other_ways_with_long_records():
-    whole = Example(np.arange(20), np.ones(20, bool))
+    whole = Example(np.arange(20), np.ones(20, bool), "f:3")
     skipped = Skipped()
-    assert [len(part.ids) for part in cut(whole, 8, "truncate", "f:3", skipped)] == [9]
-    assert list(cut(whole, 8, "skip", "f:4", skipped)) == []
+    assert [len(part.ids) for part in cut(whole, 8, "truncate", skipped)] == [9]
+    assert list(cut(whole, 8, "skip", skipped)) == []
     assert skipped.counts == {"truncated": 1, "over-long": 1}
-    with pytest.raises(DataError, match=r"f:5: has 20 tokens and data.seq_len is 8"):
-        list(cut(whole, 8, "error", "f:5", skipped))
+    with pytest.raises(DataError, match=r"f:3: has 20 tokens and data.seq_len is 8"):
+        list(cut(whole, 8, "error", skipped))
 
 
 def test_a_message_that_is_none_is_located(tokenizer):
