@@ -70,6 +70,16 @@ def noise_sizes(L: int, masking: MaskingConfig) -> tuple[int, int]:
     return tokens, max(1, min(round(tokens / masking.span), L - tokens))
 
 
+def side_lengths(L: int, masking: MaskingConfig) -> tuple[int, int]:
+    """Tokens of the source and of the target that a text of L tokens becomes, with the EOS of each.
+
+    >>> side_lengths(512, MaskingConfig())
+    (462, 105)
+    """
+    tokens, spans = noise_sizes(L, masking)
+    return L - tokens + spans + 1, tokens + spans + 2
+
+
 def most_sentinels(L: int, masking: MaskingConfig) -> int:
     """Sentinels that any text of at most L tokens may need."""
     return 1 + max(noise_sizes(length, masking)[1] for length in range(1, L + 1))

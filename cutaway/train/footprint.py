@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from cutaway.nn.experts import ExpertLayer, expert_layers, route
+from cutaway.train.blocks import all_blocks
 from cutaway.train.gradients import autocast
 
 
@@ -26,13 +27,13 @@ class Kept:
 
     Args:
         outside: outside the blocks.
-        blocks: in each block.
-        stream: the input of one block, which is all that activation checkpointing keeps of it.
+        blocks: in each block, an encoder's first.
+        inputs: of each block, which is all that activation checkpointing keeps of it.
     """
 
     outside: int
     blocks: tuple[int, ...]
-    stream: int
+    inputs: tuple[int, ...]
 
     @property
     def total(self) -> int:
@@ -42,12 +43,15 @@ class Kept:
     @property
     def checkpointed(self) -> int:
         """With every block computed again in the backward pass: the blocks' inputs, and one block at a time."""
-        return self.outside + len(self.blocks) * self.stream + max(self.blocks)
+        return self.outside + sum(self.inputs) + max(self.blocks)
 
     def minus(self, other: "Kept") -> "Kept":
         """Part by part."""
-        blocks = (mine - theirs for mine, theirs in zip(self.blocks, other.blocks, strict=True))
-        return Kept(self.outside - other.outside, tuple(blocks), self.stream - other.stream)
+        return Kept(self.outside - other.outside, _minus(self.blocks, other.blocks), _minus(self.inputs, other.inputs))
+
+
+def _minus(sizes: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size - other for size, other in zip(sizes, others, strict=True))
 
 
 def fake_model(build: Callable[[], Any]) -> Any:
@@ -56,24 +60,27 @@ def fake_model(build: Callable[[], Any]) -> Any:
         return build()
 
 
-def kept_for_backward(model: Any, length: int, precision: torch.dtype) -> tuple[Kept, Kept]:
-    """What one more row of `length` tokens keeps, and what is kept once whatever the rows.
+def kept_for_backward(model: Any, length: int, precision: torch.dtype, source: int = 0) -> tuple[Kept, Kept]:
+    """What one more row keeps, and what is kept once whatever the rows.
 
     Args:
         model: of fake tensors, with `blocks` that take and give the residual stream first.
+        length: tokens of a row; of an encoder-decoder, of its target.
         precision: bfloat16 for autocast.
+        source: tokens that an encoder-decoder reads for a row.
     """
-    one, two = (_kept(model, rows, length, precision) for rows in (1, 2))
+    one, two = (_kept(model, rows, length, precision, source) for rows in (1, 2))
     per_row = two.minus(one)
     return per_row, one.minus(per_row)
 
 
-def _kept(model: Any, rows: int, length: int, precision: torch.dtype) -> Kept:
+def _kept(model: Any, rows: int, length: int, precision: torch.dtype, source: int) -> Kept:
     """One forward pass. Of blocks that are alike, the first is run and counts for all."""
+    blocks = all_blocks(model)
     weights = {StorageWeakRef(parameter.untyped_storage()) for parameter in model.parameters()}
     kept: dict[StorageWeakRef, Any] = {}
     inside: dict[nn.Module, int] = {}
-    streams = []
+    given: dict[nn.Module, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -85,30 +92,34 @@ def _kept(model: Any, rows: int, length: int, precision: torch.dtype) -> Kept:
         return sum(storage.nbytes() for storage in kept.values())
 
     def enter(block: nn.Module, inputs: tuple[Any, ...]) -> None:
-        streams.append(inputs[0].nbytes)
+        given[block] = inputs[0].nbytes
         inside[block] = -size()
 
     def leave(block: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         inside[block] += size()
 
-    first = {_kind(block): block for block in reversed(model.blocks)}
+    first = {_kind(block): block for block in reversed(blocks)}
     handles = [block.register_forward_pre_hook(enter) for block in first.values()]
     handles += [block.register_forward_hook(leave) for block in first.values()]
     mode = next(model.parameters()).fake_mode
     try:
         with (
             mode,
-            _passing([block for block in model.blocks if block is not first[_kind(block)]]),
+            _passing([block for block in blocks if block is not first[_kind(block)]]),
             _even_experts(model),
             autocast(torch.device("cpu"), precision),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            model(torch.zeros(rows, length, dtype=torch.int64))
+            read: tuple[Tensor, ...] = (torch.zeros(rows, length, dtype=torch.int64),)
+            if source:  # every block of the decoder reads the memory, and none has it to itself
+                read += (keep(model.encode(torch.zeros(rows, source, dtype=torch.int64))),)
+            model(*read)
     finally:
         for handle in handles:
             handle.remove()
     outside = size() - sum(inside.values())
-    return Kept(outside, tuple(inside[first[_kind(block)]] for block in model.blocks), max(streams))
+    alike = [first[_kind(block)] for block in blocks]
+    return Kept(outside, tuple(inside[block] for block in alike), tuple(given[block] for block in alike))
 
 
 def _kind(block: nn.Module) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from cutaway.nn.experts import expert_layers
+from cutaway.train.blocks import all_blocks
 
 
 def count_parameters(model: Any) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def active_shares(model: nn.Module) -> dict[int, float]:
 
 def _parts(model: Any) -> dict[str, str]:
     """The part that each parameter belongs to, by its name."""
-    blocks = {id(weight) for block in model.blocks for weight in block.parameters()}
+    blocks = {id(weight) for block in all_blocks(model) for weight in block.parameters()}
     experts = active_shares(model)
     found = {}
     for name, weight in model.named_parameters():
@@ -53,5 +54,5 @@ def _parts(model: Any) -> dict[str, str]:
         elif id(weight) in experts:
             found[name] = "experts"
         else:
-            found[name] = "attention" if "attn" in name or "attention" in name else "feed-forward"
+            found[name] = "attention" if "attn" in name or "attention" in name.lower() else "feed-forward"
     return found

@@ -3,7 +3,7 @@
 Everything is asked of a model of fake tensors, which has shapes and no numbers: 70 billion parameters take two seconds.
 What is an assumption (the share of peak) is a field of the report.
 
-    compute   C = flops_per_token · tokens;  seconds = C / (devices · peak · mfu)
+    compute   C = flops of a row / its tokens · tokens;  seconds = C / (devices · peak · mfu)
     devices   readers · loop.parallel.tensor; each of them is one process
 """
 
@@ -14,31 +14,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutaway.adapt.lora import LoraConfig, add_lora
 from cutaway.core.config import make_config
 from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.data.corpus import DataConfig
+from cutaway.data.spans import side_lengths
 from cutaway.models.catalogue import PRECISIONS
 from cutaway.models.decoder import Decoder
 from cutaway.models.families import config_class, families
 from cutaway.models.load import find, read_shape
+from cutaway.models.rnn import RNNSeq2Seq
 from cutaway.text.load import load_tokenizer
 from cutaway.train.finetune import FinetuneConfig
 from cutaway.train.footprint import fake_model, kept_for_backward
 from cutaway.train.machine import Device, MachineConfig, Precision
 from cutaway.train.parallel import check_processes
 from cutaway.train.parameters import count_parameters
-from cutaway.train.pretrain import PretrainConfig
+from cutaway.train.pretrain import PretrainConfig, check_objective, with_head
 from cutaway.train.recipe import RunConfig
 from cutaway.train.run import check_length
 from cutaway.train.shard import check_experts, travel_format
 from cutaway.train.slurm import SlurmConfig, sbatch_script
 from cutaway.train.step_memory import SLACK, Sharing, step_memory
 from cutaway.train.tensor_parallel import keep_part
-from cutaway.train.throughput import flops_per_token
+from cutaway.train.throughput import flops_per_row
 
 TOKENS_PER_PARAMETER = 20
 """Where more parameters and more tokens help equally at a given compute (Hoffmann et al. 2022, table 3, approach 1)."""
@@ -70,12 +72,21 @@ class PlanConfig(PretrainConfig, FinetuneConfig):  # type: ignore[misc]
     slurm: SlurmConfig = SlurmConfig()
     mfu: float = Field(0.4, gt=0, le=1, description="share of the peak that the model's own FLOPs are expected to get")
 
+    @model_validator(mode="after")
+    def _one_recipe(self) -> "PlanConfig":
+        if isinstance(self.model, str) and self.objective != "causal":
+            raise ValueError(
+                f"`finetune` has no objective {self.objective}; `pretrain` goes on from start={self.model}"
+            )
+        return self
+
 
 def plan(config: PlanConfig) -> dict[str, Any]:
     """The report: plain values, in bytes, FLOPs, tokens and seconds.
 
     Raises:
-        ConfigError: a model that `pretrain` and `finetune` cannot train, or settings that contradict each other.
+        ConfigError: a model that `pretrain` and `finetune` cannot train, or that cannot be counted; settings that contradict each
+            other.
     """
     if config.sharding == "fsdp" and config.machine.devices == 1:
         raise ConfigError("needs several devices", field="sharding", value="fsdp", hint="machine.devices=8")
@@ -84,10 +95,11 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     check_length(config.data, model)
     parameters = count_parameters(model)
     device, precision = config.machine.device(), _precision(config)
-    step_tokens = config.data.rows * config.data.seq_len * config.loop.micro_batches * _readers(config)
+    source, length = _row(config)
+    step_tokens = config.data.rows * (source + length) * config.loop.micro_batches * _readers(config)
     hint = TOKENS_PER_PARAMETER * parameters["all"]
     tokens = config.tokens or (config.loop.steps * step_tokens if config.loop.steps else hint)
-    per_token = flops_per_token(model, config.data.seq_len)
+    per_token = flops_per_row(model, length, source) / (source + length)
     choices = list(_choices(config, _part(config, model), device))
     sharding = ("fsdp" if config.machine.devices > 1 else "none") if config.sharding == "auto" else config.sharding
     wanted = {"precision": precision, "sharding": sharding, "checkpointing": config.loop.checkpointing}
@@ -134,7 +146,7 @@ def slurm_script(config: PlanConfig, report: dict[str, Any]) -> str:
 
 def planned_model(config: PlanConfig) -> Any:
     """The model of fake tensors, with its adapters where the run has them."""
-    module, shape = _shape(config)
+    module, shape = _shape(with_head(config) if isinstance(config.model, dict) else config)
     if hasattr(
         shape, "rope_scaling"
     ):  # it has no weights and takes no memory, and one kind looks at the positions' values
@@ -142,18 +154,27 @@ def planned_model(config: PlanConfig) -> Any:
 
     def build() -> Any:
         model = module.build(shape)
-        if not (hasattr(model, "blocks") and hasattr(model, "embedding") and not hasattr(model, "encode")):
-            raise ConfigError(
-                "the plan counts models that read one text; this family does not",
-                field="model.model_type",
-                value=shape.model_type,
-                hint="a decoder, bert or roberta",
-            )
+        _check(config, model)
         if config.adapter == "lora":
             add_lora(model, config.lora)
         return model
 
     return fake_model(build)
+
+
+def _check(config: PlanConfig, model: Any) -> None:
+    check_objective(config, model)
+    if isinstance(model, RNNSeq2Seq):
+        raise ConfigError(
+            "recurrent layers are not counted", field="model.model_type", value="rnn_seq2seq", hint="t5 or transformer"
+        )
+
+
+def _row(config: PlanConfig) -> tuple[int, int]:
+    """Tokens of a row that an encoder-decoder reads and that it writes; of any other model, none and all."""
+    if config.objective == "spans":
+        return side_lengths(config.data.seq_len, config.masking)
+    return 0, config.data.seq_len
 
 
 def _readers(config: PlanConfig) -> int:
@@ -174,9 +195,10 @@ def _part(config: PlanConfig, model: Any) -> Any:
 
 def _choices(config: PlanConfig, model: Any, device: Device) -> Iterator[dict[str, Any]]:
     """Every combination of precision, sharding and checkpointing: memory at the configured rows, and the rows that fit."""
+    source, length = _row(config)
     formats: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     for precision, dtype in formats.items():
-        per_row, fixed = kept_for_backward(model, config.data.seq_len, dtype)
+        per_row, fixed = kept_for_backward(model, length, dtype, source)
         device_type = "cuda" if device.is_gpu else "cpu"
         travel = travel_format(model, device_type, dtype)
         shared = Sharing(_readers(config), config.loop.parallel.experts, travel)
@@ -187,7 +209,7 @@ def _choices(config: PlanConfig, model: Any, device: Device) -> Iterator[dict[st
                     per_row,
                     fixed,
                     rows=config.data.rows,
-                    length=config.data.seq_len,
+                    length=length,
                     precision=dtype,
                     checkpointing=checkpointing,
                     device_type=device_type,

@@ -1,7 +1,7 @@
 """Pretraining: a model of any shape, or a checkpoint to go on from, on the user's text."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -41,6 +41,9 @@ class PretrainConfig(OriginConfig):
     masking: MaskingConfig = MaskingConfig()
     pairs: SentencePairsConfig = SentencePairsConfig()
     loss: LossConfig = LossConfig()
+
+
+C = TypeVar("C", bound=PretrainConfig)
 
 
 def pretrain(config: PretrainConfig) -> dict[str, Any]:
@@ -96,18 +99,25 @@ def _objective(config: PretrainConfig) -> Any:
 
 def _begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer]:
     """The model as it is before its first step, and its tokeniser."""
-    if config.objective in HEADS and config.model.get("model_type") in BERT_TYPES:
-        config = config.model_copy(update={"model": {"head": HEADS[config.objective], **config.model}})
+    config = with_head(config)
     extra: tuple[str, ...] = ()
     if config.objective == "spans":
         extra = tuple(SENTINEL.format(number) for number in range(most_sentinels(config.data.seq_len, config.masking)))
     elif config.objective != "causal" and not set(MASK_TOKENS) & set(config.train_tokenizer.extra):
         extra = MASK_TOKENS[1:]  # WordPiece has one of its own
     texts = Texts(config.data.path, config.data.encoding)
-    return begin(config, config.data, texts, partial(_check_objective, config), device, extra)
+    return begin(config, config.data, texts, partial(check_objective, config), device, extra)
 
 
-def _check_objective(config: PretrainConfig, model: Any) -> None:
+def with_head(config: C) -> C:
+    """The configuration, with the head of a fresh BERT that the objective trains."""
+    if config.objective in HEADS and config.model.get("model_type") in BERT_TYPES:
+        return config.model_copy(update={"model": {"head": HEADS[config.objective], **config.model}})
+    return config
+
+
+def check_objective(config: PretrainConfig, model: Any) -> None:
+    """Refuse a model that cannot be trained on the objective."""
     able = {
         "causal": Decoder,
         "masked": Decoder | MaskedLM,

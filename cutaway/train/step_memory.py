@@ -71,10 +71,11 @@ def step_memory(
     device_type: str = "cpu",
     sharing: Sharing | None = None,
 ) -> StepMemory:
-    """Bytes in one process for micro-batches of `rows` rows of `length` tokens.
+    """Bytes in one process for micro-batches of `rows` rows.
 
     Args:
         per_row, fixed: of `footprint.kept_for_backward`, at this precision.
+        length: positions of a row that the loss may supervise: those of the text, or of the target.
         precision: bfloat16 for autocast.
         device_type: where it will run; the model may be a fake.
         sharing: None: this process has all to itself.

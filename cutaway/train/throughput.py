@@ -22,7 +22,7 @@ _COMPILE_PAYS_FROM = 1e14
 
 
 def flops_per_token(model: Any, length: int) -> float:
-    """Floating-point operations of one training token, in a row of `length` positions; of an encoder-decoder, half of them are the
+    """Floating-point operations of one training token, in a row of `length` positions; half of an encoder-decoder's are its
     source's."""
     source = length // 2 if isinstance(model, EncoderDecoder) else 0
     return flops_per_row(model, length - source, source) / length
@@ -31,9 +31,9 @@ def flops_per_token(model: Any, length: int) -> float:
 def flops_per_row(model: Any, length: int, source: int = 0) -> float:
     """Floating-point operations of one row in training (Chowdhery et al. 2022, appendix B).
 
-    2 per weight of a linear layer and position forward, 2 for the gradient of its input and 2 for that of the weight where it trains; of
-    experts, those that a position goes through. Attention products at the model's width: half of all pairs of positions, as in a causal
-    row; of an encoder-decoder, all pairs of the source and all of source and target besides.
+    2 per weight of a linear layer and position forward, 2 for the gradient of its input and 2 for that of the weight where it
+    trains; of experts, those that a position goes through. Attention products of half of all pairs of positions, as in a causal
+    row; of an encoder-decoder also those of all pairs within the source, and of source and target.
 
     Args:
         length: positions; of an encoder-decoder, of the target.
@@ -47,10 +47,18 @@ def flops_per_row(model: Any, length: int, source: int = 0) -> float:
             positions = source if module in of_source else length
             total += positions * weight.numel() * (6 if weight.requires_grad else 4) * share.get(id(weight), 1.0)
     if hasattr(model, "blocks"):
-        width = model.embedding.embedding_dim if hasattr(model, "embedding") else model.config.width
-        written = len(model.blocks) * (length**2 + 2 * length * source)
-        total += 6.0 * width * (written + 2 * (len(all_blocks(model)) - len(model.blocks)) * source**2)
+        writing, reading = len(model.blocks), len(all_blocks(model)) - len(model.blocks)
+        pairs = writing * (length**2 / 2 + length * source) + reading * source**2
+        total += 12.0 * _attention_width(model) * pairs
     return total
+
+
+def _attention_width(model: Any) -> int:
+    """Of all heads together: the model's, but for an encoder-decoder that says otherwise (T5's heads may be wider)."""
+    config = model.config
+    if isinstance(model, EncoderDecoder) and hasattr(config, "kv_heads"):
+        return config.kv_heads * config.kv_width
+    return model.embedding.embedding_dim if hasattr(model, "embedding") else config.width
 
 
 def _of_source(model: Any) -> set[nn.Module]:

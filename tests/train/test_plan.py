@@ -19,17 +19,21 @@ from cutaway.adapt.lora import LoraConfig, add_lora
 from cutaway.core.config import load_config
 from cutaway.core.errors import CheckpointError, ConfigError, CutawayError, ResourceError
 from cutaway.data.batch import Batch
+from cutaway.data.masking import MaskingConfig
+from cutaway.data.pairs import PairBatch
+from cutaway.data.spans import cut_out, noise_spans
 from cutaway.models.families import make_model
 from cutaway.optim.adamw import OptimConfig, make_adamw
+from cutaway.train.blocks import all_blocks
 from cutaway.train.footprint import fake_model, kept_for_backward
 from cutaway.train.gradients import accumulate
 from cutaway.train.memory import activation_bytes
-from cutaway.train.objectives import causal_lm, masked_lm
+from cutaway.train.objectives import causal_lm, masked_lm, seq2seq_lm
 from cutaway.train.parameters import count_parameters
 from cutaway.train.plan import PlanConfig, plan, planned_model, slurm_script
 from cutaway.train.recompute import recomputed_blocks
 from cutaway.train.step_memory import step_memory
-from cutaway.train.throughput import flops_per_token
+from cutaway.train.throughput import flops_per_row, flops_per_token
 
 LLAMA_7B = {
     "vocab_size": 32000,
@@ -66,7 +70,20 @@ SMALL: dict[str, dict[str, Any]] = {
         "attention": "latent",
     },
     "bert": {"model_type": "bert", "head": "masked", "vocab_size": 3000, "num_hidden_layers": 2, "hidden_size": 96},
+    "t5": {
+        "model_type": "t5",
+        "vocab_size": 3000,
+        "d_model": 96,
+        "d_ff": 256,
+        "d_kv": 16,
+        "num_layers": 3,
+        "num_heads": 4,
+        "tie_word_embeddings": False,
+    },
+    "transformer": {"model_type": "transformer", "vocab_size": 3000, "hidden_size": 96, "intermediate_size": 256},
 }
+OBJECTIVES = {"bert": "masked", "t5": "spans", "transformer": "spans"}
+SPANS = [name for name, objective in OBJECTIVES.items() if objective == "spans"]
 
 
 def planned(*settings: str, **model: Any) -> dict[str, Any]:
@@ -75,7 +92,18 @@ def planned(*settings: str, **model: Any) -> dict[str, Any]:
 
 def configured(*settings: str, **model: Any) -> PlanConfig:
     shape = [f"model.{name}={json.dumps(value)}" for name, value in model.items()]
-    return load_config(PlanConfig, None, ["machine.name=h100", *shape, *settings])
+    objective = f"objective={OBJECTIVES.get(model.get('model_type', 'llama'), 'causal')}"
+    return load_config(PlanConfig, None, ["machine.name=h100", objective, *shape, *settings])
+
+
+def random_batch(name: str, rows: int, length: int, source: int) -> tuple[Any, Any]:
+    """Ids of a small model, and the objective that it is trained on."""
+    ids = torch.randint(3000, (rows, length))
+    if name in SPANS:
+        read = torch.randint(3000, (rows, source))
+        return PairBatch(read, torch.ones_like(read, dtype=torch.bool), ids, ids.roll(-1)), seq2seq_lm
+    batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
+    return batch, masked_lm if name == "bert" else causal_lm
 
 
 @pytest.mark.parametrize(
@@ -147,14 +175,14 @@ class Alive(TorchDispatchMode):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", SMALL)
 def test_memory_is_what_a_real_step_holds(name, precision, checkpointing):
-    shape, rows, length = SMALL[name], 3, 160
+    shape, rows = SMALL[name], 3
+    source, length = (170, 50) if name in SPANS else (0, 160)
     dtype = getattr(torch, precision)
     fake = fake_model(partial(make_model, shape))
-    per_row, fixed = kept_for_backward(fake, length, dtype)
+    per_row, fixed = kept_for_backward(fake, length, dtype, source)
     expected = step_memory(fake, per_row, fixed, rows=rows, length=length, precision=dtype, checkpointing=checkpointing)
-    model, ids = make_model(shape), torch.randint(3000, (rows, length))
-    batch = Batch(ids, ids.roll(-1), torch.arange(length).expand(rows, -1), torch.ones_like(ids))
-    optimizer, objective = make_adamw(model, OptimConfig()), masked_lm if name == "bert" else causal_lm
+    model, (batch, objective) = make_model(shape), random_batch(name, rows, length, source)
+    optimizer = make_adamw(model, OptimConfig())
     alive = Alive()
     for weight in model.parameters():
         alive.note(weight)
@@ -187,12 +215,14 @@ def test_the_check_before_a_run_counts_what_the_plan_counts(precision):
 @pytest.mark.parametrize("name", SMALL)
 def test_what_is_kept_grows_with_the_rows_alone(name):
     fake = fake_model(partial(make_model, SMALL[name]))
-    short, fixed = kept_for_backward(fake, 40, torch.float32)
-    long, _ = kept_for_backward(fake, 80, torch.float32)
-    assert long.total == pytest.approx(2 * short.total, rel=0.05)  # masks grow with its square
+    (short, fixed), (long, _) = (
+        kept_for_backward(fake, length, torch.float32, 2 * length if name in SPANS else 0) for length in (40, 80)
+    )
+    square = 0.2 if name == "t5" else 0.05  # with which masks grow, and biases
+    assert long.total == pytest.approx(2 * short.total, rel=square)
     assert short.checkpointed < short.total
     assert fixed.total < short.total
-    assert len(short.blocks) == len(fake.blocks)
+    assert len(short.blocks) == len(all_blocks(fake))
 
 
 def test_flops_are_those_that_torch_counts():
@@ -202,6 +232,36 @@ def test_flops_are_those_that_torch_counts():
     # Torch counts attention in full; the formula, of a causal row, counts half of it.
     attention = 6 * len(model.blocks) * model.config.width * length
     assert counter.get_total_flops() / length == pytest.approx(flops_per_token(model, length) + attention, rel=0.02)
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_flops_of_source_and_target_are_those_that_torch_counts(name):
+    shape = {**SMALL[name], "d_kv": 40} if name == "t5" else SMALL[name]  # heads wider than the model, as in T5-11B
+    model, length, source = make_model({**shape, "attention": "reference"}), 16, 48
+    ids, read = torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, source, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        model.logits(model(ids, model.encode(read))).sum().backward()
+    width = model.config.kv_heads * model.config.kv_width
+    causal = 6 * len(model.blocks) * width * length**2  # as above
+    assert counter.get_total_flops() == pytest.approx(flops_per_row(model, length, source) + causal, rel=0.01)
+
+
+def test_spans_are_planned_as_long_as_they_come():
+    """Source and target of a row follow from its length alone; a token of the run is one of either."""
+    spans = ["data.seq_len=200", "data.rows=4", "masking.share=0.25", "loop.steps=10", "loop.parallel.tensor=2"]
+    report = planned(*spans, "machine.devices=4", **SMALL["t5"])
+    masking = MaskingConfig(share=0.25)
+    noise = noise_spans(200, masking, torch.Generator().manual_seed(0))
+    source, target = (len(side) + 1 for side in cut_out([0] * 200, noise.tolist(), range(100)))
+    assert report["tokens"]["step"] == 2 * 4 * (source + target)
+    assert report["flops"]["run"] == pytest.approx(
+        10 * 2 * 4 * flops_per_row(make_model(SMALL["t5"]), target, source), rel=1e-9
+    )
+    assert report["parameters"]["by_part"]["attention"] == 3 * (4 + 8) * 96 * 64 + 2 * 32 * 4  # and biases by distance
+    assert report["serving"] is None
+    config = configured(*spans, "machine.devices=4", "data.path=x", "out=y", **SMALL["t5"])
+    assert "-m cutaway pretrain" in (script := slurm_script(config, report))
+    assert "objective=spans" in script
 
 
 def test_an_adapter_trains_few_and_costs_less():
@@ -398,8 +458,12 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
         (["tokens=0"], ConfigError, "tokens"),
         (["data.seq_len=4096"], ConfigError, "data.seq_len=4096: is longer than the model's context of 1024"),
         (["model.model_type=lama"], ConfigError, "model.model_type='lama'"),
-        (["model.model_type=vit"], ConfigError, "a decoder, bert or roberta"),
-        (["model.model_type=t5"], ConfigError, "a decoder, bert or roberta"),
+        (["model.model_type=vit"], ConfigError, "cannot be trained on a vit model"),
+        (["model.model_type=t5"], ConfigError, "spans: t5, transformer"),
+        (["model.model_type=bert"], ConfigError, "masked: a decoder, bert or roberta"),
+        (["objective=spans"], ConfigError, "objective='spans': cannot be trained on a llama model"),
+        (["model.model_type=rnn_seq2seq", "objective=spans"], ConfigError, "recurrent layers are not counted"),
+        (["model=smollm2", "objective=spans"], ConfigError, "start=smollm2"),
         (["model.hidden_size=10"], ConfigError, "num_attention_heads"),
         (["model.hiden_size=10"], ConfigError, "hidden_size"),
         (["model=no/such"], CheckpointError, "no such folder"),
