@@ -37,7 +37,7 @@ def main(
     from cutaway.core.files import write_text
     from cutaway.data.described import read_described
     from cutaway.data.pairs import read_lines
-    from cutaway.data.read import ROWS
+    from cutaway.data.read import ROWS, kind
     from cutaway.evaluate.translation import TranslateConfig, score, translate_texts
     from cutaway.infer.text_of_file import texts_of_files
     from cutaway.models.load import load
@@ -52,7 +52,7 @@ def main(
     sources, references = [text or ""], None
     if file is not None and medium == "text":
         sources = list(read_lines(file, "utf-8"))
-    elif file is not None and file.suffix in ROWS:
+    elif file is not None and kind(file) in ROWS:
         rows = read_described(file, medium, "text", "utf-8")
         sources, references = [str(row.file) for row in rows], [row.said for row in rows]
     elif file is not None:

@@ -77,7 +77,7 @@ def read_triples(path: Path, config: ContrastConfig) -> list[tuple[str, str, str
             if not isinstance(text, str) or not text.strip():
                 hint = "data.anchor_field and data.positive_field name the fields"
                 raise DataError("must be text", field=f"{record.where} {name}", value=text, hint=hint)
-        if texts[2] is not None and not isinstance(texts[2], str):
+        if texts[2] is not None and (not isinstance(texts[2], str) or not texts[2].strip()):
             raise DataError("must be text", field=f"{record.where} {config.negative_field}", value=texts[2])
         if triples and (triples[0][2] is None) != (texts[2] is None):
             raise DataError("is in some records only", field=f"{record.where} {config.negative_field}")

@@ -21,7 +21,7 @@ from cutaway.core.progress import Progress
 from cutaway.data.examples import Skipped
 from cutaway.data.media import PREPROCESSOR
 from cutaway.data.preprocess import Medium, Preprocessor, one_piece, to_hf
-from cutaway.data.read import ROWS, find_files, read_records
+from cutaway.data.read import ROWS, find_files, kind, read_records
 
 MEDIA: tuple[Medium, ...] = ("image", "audio")
 
@@ -55,7 +55,7 @@ class Described:
 def medium_of(path: Path, encoding: str) -> Medium | None:
     """What the first record names a file of; None where it names none, so that all of it is text."""
     first = find_files(path)[0]
-    value = next(iter(read_records(first, encoding))).value if first.suffix in ROWS else None
+    value = next(iter(read_records(first, encoding))).value if kind(first) in ROWS else None
     return next((medium for medium in MEDIA if isinstance(value, dict) and medium in value), None)
 
 

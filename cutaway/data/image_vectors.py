@@ -18,7 +18,7 @@ from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
 from cutaway.data.examples import Skipped
 from cutaway.data.images import read_image, resize
-from cutaway.data.read import ROWS, read_records
+from cutaway.data.read import ROWS, kind, read_records
 from cutaway.data.rows import RecordsConfig, RowCorpus, RowStream, sides
 
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -103,7 +103,7 @@ def _read(path: Path, config: ImageVectorsConfig, skipped: Skipped, shape: Shape
 def _files(path: Path, config: ImageVectorsConfig) -> Iterator[tuple[Path, str]]:
     """Image files, and what messages call their places."""
     path = path.expanduser()
-    if path.suffix in ROWS and not path.is_dir():
+    if kind(path) in ROWS and not path.is_dir():
         for record in read_records(path, config.encoding):
             name = record.value.get(config.image_field) if isinstance(record.value, dict) else None
             if not isinstance(name, str) or not name:

@@ -26,6 +26,11 @@ class Record:
     where: str
 
 
+def kind(file: Path) -> str:
+    """The ending of a file's name, which says what is in it: of `TEXT` or `ROWS`, or another, which is read as text."""
+    return file.suffix.lower()
+
+
 def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """The data files behind paths, folders (searched through) and patterns, sorted.
 
@@ -36,7 +41,7 @@ def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     for given in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(given).expanduser()
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix in TEXT + ROWS and file.is_file())
+            inside = sorted(file for file in path.rglob("*") if kind(file) in TEXT + ROWS and file.is_file())
             if not inside:
                 raise DataError(
                     "the folder holds no data file", field="data", value=str(given), hint=", ".join(TEXT + ROWS)
@@ -72,7 +77,7 @@ def read_records(paths: str | Path | Sequence[str | Path], encoding: str = "utf-
 
 
 def _read(file: Path, encoding: str) -> Iterator[Record]:
-    match file.suffix:
+    match kind(file):
         case ".jsonl" | ".ndjson":
             return _read_jsonl(file, encoding)
         case ".json":
@@ -88,7 +93,7 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
-    number, place = 1, 0
+    number, place, line = 1, 0, ""
     with file.open("rb") as opened:
         while True:
             part = opened.readline(longest)
@@ -103,8 +108,12 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
                     value=str(file),
                     hint="set data.encoding (or --encoding), for example gb18030 or latin-1",
                 ) from None
-            if text:
-                yield text.removeprefix("\ufeff") if place == 0 else text
+            # Where characters take several bytes, a part may end within a line (上 is 0A 4E in UTF-16), or begin with its end.
+            *whole, line = (line + (text.removeprefix("\ufeff") if place == 0 else text)).split("\n")
+            yield from (f"{one}\n" for one in whole)
+            if line and (not part or len(part) == longest):
+                yield line
+                line = ""
             if not part:
                 return
             number, place = number + part.endswith(b"\n"), place + len(part)
@@ -128,14 +137,14 @@ def _read_jsonl(file: Path, encoding: str) -> Iterator[Record]:
         if line.strip():
             try:
                 yield Record(json.loads(line), f"{file.name}:{number}")
-            except ValueError as err:
+            except (ValueError, RecursionError) as err:
                 raise DataError(f"line {number} is not JSON: {err}", field="data", value=str(file)) from None
 
 
 def _read_json(file: Path, encoding: str) -> Iterator[Record]:
     try:
         values = json.loads("".join(_lines(file, encoding)) or "[]")
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DataError(f"is not JSON: {err}", field="data", value=str(file)) from None
     if not isinstance(values, list):
         raise DataError("is not an array of records", field="data", value=str(file))

@@ -74,7 +74,7 @@ def open_sentence_pairs(
     """Read documents, and make streams of pairs. Whole documents are held out.
 
     Raises:
-        DataError: there are not two documents with at least two sentences.
+        DataError: there are not two documents with at least two sentences, or none to evaluate on.
     """
     make = _Maker(kind, pairs, masking, tokenizer, data.seq_len)
 
@@ -94,6 +94,8 @@ def open_sentence_pairs(
             hint="one file, or one record, is one document",
         )
     others = None if data.held_out is None else read(data.held_out)
+    if others == []:
+        raise DataError("holds no document with two sentences", field="data.held_out", value=str(data.held_out))
     train, held = sides(documents, others, data.held_out_share, lambda document: repr(document[0]))
 
     def stream(some: list[list[list[int]]]) -> RowStream[Place, SentencePairBatch]:

@@ -88,6 +88,8 @@ BAD = [
     ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
     ("broken.json", b'[{"text": "a"}', "is not JSON"),
     ("object.json", b'{"text": "a"}', "not an array"),
+    ("deep.json", b"[" * 200_000, "is not JSON"),
+    ("deep.jsonl", b'{"text": "a"}\n' + b"[" * 200_000, "line 2 is not JSON"),
     ("nul.json", b"\x00", "is binary"),
     ("cut.parquet", b"PAR1....", "not a whole Parquet file"),
     ("empty.parquet", b"", "Parquet|empty"),
@@ -100,6 +102,23 @@ def test_bad_files_are_named(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message) as err:
         values(tmp_path / name)
     assert name in str(err.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "gb18030"])
+def test_lines_of_any_encoding(tmp_path, encoding):
+    """In UTF-16, 上 and Ċ hold the byte that ends lines elsewhere."""
+    texts = ["海上生明月", "Ċ ਅ ends", "", "last"]
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    (tmp_path / "a.jsonl").write_text(lines, encoding=encoding)
+    (tmp_path / "a.txt").write_text("\n".join(texts), encoding=encoding)
+    assert [value["text"] for value in values(tmp_path / "a.jsonl", encoding=encoding)] == texts
+    assert values(tmp_path / "a.txt", encoding=encoding) == ["\n".join(texts)]
+
+
+def test_endings_in_capitals_say_the_same(tmp_path):
+    (tmp_path / "A.JSONL").write_text('{"text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "B.Json").write_text('[{"text": "c"}]')
+    assert [value["text"] for value in values(tmp_path)] == ["a", "b", "c"]
 
 
 def test_a_parquet_file_with_a_corrupt_column_is_named(tmp_path):

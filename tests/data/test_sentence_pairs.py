@@ -76,3 +76,11 @@ def test_too_few_documents(tmp_path, tokenizer):
     data = DataConfig(path=tmp_path / "one.txt")
     with pytest.raises(DataError, match="fewer than two documents"):
         open_sentence_pairs(data, "nsp", SentencePairsConfig(), MaskingConfig(), tokenizer, 0)
+
+
+def test_nothing_to_evaluate_on(tmp_path, tokenizer):
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in DOCUMENTS))
+    (tmp_path / "held.txt").write_text("one sentence")
+    data = DataConfig(path=tmp_path / "all.jsonl", held_out=tmp_path / "held.txt")
+    with pytest.raises(DataError, match=r"data\.held_out=.*held\.txt': holds no document with two sentences"):
+        open_sentence_pairs(data, "nsp", SentencePairsConfig(), MaskingConfig(), tokenizer, 0)

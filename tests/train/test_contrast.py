@@ -111,6 +111,7 @@ def test_two_sided_and_the_command(settings, encoder, tmp_path):
         ([{"anchor": "x"}], r"r.jsonl:1 positive: must be text.*data.positive_field"),
         ([{"anchor": " ", "positive": "y"}], r"r.jsonl:1 anchor"),
         ([{"anchor": "x", "positive": "y", "negative": 3}], "negative=3"),
+        ([{"anchor": "x", "positive": "y", "negative": " "}], "negative=' '"),
         (
             [{"anchor": "x", "positive": "y", "negative": "z"}, {"anchor": "x", "positive": "y"}],
             r"r.jsonl:2 negative: is in some",
