@@ -18,7 +18,9 @@ from torch.overrides import TorchFunctionMode
 from cutaway.core.distributed import shared_folder, whole
 from cutaway.core.errors import CheckpointError, UnsafeFileError
 from cutaway.core.files import write_text
+from cutaway.models.beside import Beside, read_beside
 from cutaway.models.families import family
+from cutaway.models.target_rules import GENERATION
 from cutaway.nn.expert_names import apart
 from cutaway.text.tokenizer import Tokenizer
 
@@ -54,7 +56,7 @@ def model_config(values: dict[str, Any]) -> Any:
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """The model of a folder, in `dtype` on `device`, ready to run."""
+    """The model of a folder, in `dtype` on `device`, ready to run; `beside` is what else its makers say (`models.beside`)."""
     values = read_config(folder)
     module = family(values["model_type"])
     config = model_config(values)
@@ -67,7 +69,9 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mod
                 if renamed is not None:
                     yield renamed
 
-    return fill(module.build, config, tensors(), dtype, device, source=str(folder))
+    model: Any = fill(module.build, config, tensors(), dtype, device, source=str(folder))
+    model.beside = read_beside(folder, values)
+    return model
 
 
 def fill(
@@ -163,7 +167,7 @@ def save_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> N
 
 
 def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> None:
-    """Write the model's files into a folder that exists; for callers that add files of their own."""
+    """Write the model's files into a folder that exists, with what its makers said beside them; for callers that add more."""
     config: Any = model.config
     module = family(config.model_type)
     rename = getattr(module, "to_hf_tensors", lambda name, tensor, config: (name, tensor))
@@ -175,6 +179,7 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
     state = {name: tensor.to("cpu").contiguous() for name, tensor in named.items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     values = module.config_to_hf(config)
+    beside: Beside = dict(getattr(model, "beside", {}))
     values["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")
     if tokenizer is not None:
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
@@ -187,8 +192,9 @@ def write_model(model: nn.Module, tokenizer: Tokenizer | None, folder: Path) -> 
                 known["eos_token_id"] = sorted(tokenizer.end_ids)
             if "decoder_start_token_id" in values:
                 known["decoder_start_token_id"] = values["decoder_start_token_id"]
-            write_text(folder / "generation_config.json", json.dumps(known, indent=2))
-    write_text(folder / "config.json", json.dumps(values, indent=2))
+            beside[GENERATION] = {**beside.get(GENERATION, {}), **known}
+    for name, stated in {"config.json": values, **beside}.items():
+        write_text(folder / name, json.dumps(stated, indent=2))
 
 
 def check_tokenizer(tokenizer: Tokenizer, model: nn.Module, source: str) -> None:

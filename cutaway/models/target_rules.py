@@ -20,6 +20,8 @@ from cutaway.core.config import Config, make_config
 from cutaway.core.errors import CheckpointError, ConfigError
 from cutaway.models.encoder_decoder import EncoderDecoder
 
+GENERATION = "generation_config.json"
+
 
 class TargetRules(Config):
     """Field names and meanings are those of transformers, where a banned token outside the vocabulary means nothing too."""
@@ -89,12 +91,12 @@ def read_target_rules(folder: Path, vocabulary: int) -> TargetRules:
     Raises:
         CheckpointError: a value that cannot be, by name.
     """
-    values = {**_read(folder / "config.json"), **_read(folder / "generation_config.json")}
+    values = {**read_values(folder / "config.json"), **read_values(folder / GENERATION)}
     stated = {name: values[name] for name in TargetRules.model_fields if values.get(name) is not None}
     try:
         rules = make_config(TargetRules, stated)
     except ConfigError as err:
-        raise CheckpointError(str(err), field="generation_config.json") from None
+        raise CheckpointError(str(err), field=GENERATION) from None
     places = [place for place, _ in rules.forced_decoder_ids]
     if places != list(range(1, len(places) + 1)):
         raise CheckpointError("places must be 1, 2, 3 …", field="forced_decoder_ids", value=places)
@@ -112,7 +114,12 @@ def read_target_rules(folder: Path, vocabulary: int) -> TargetRules:
     return rules
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_values(file: Path) -> dict[str, Any]:
+    """The JSON object of a file; one that is not there has no values.
+
+    Raises:
+        CheckpointError: it holds something else.
+    """
     if not file.is_file():
         return {}
     try:

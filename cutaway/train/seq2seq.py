@@ -19,7 +19,7 @@ from cutaway.data.rows import RowCorpus
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.families import families, model_classes
 from cutaway.models.load import find
-from cutaway.models.target_rules import TargetRules, read_target_rules
+from cutaway.models.target_rules import GENERATION, TargetRules, read_target_rules
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import LossConfig, seq2seq_lm
@@ -96,7 +96,7 @@ def _files(config: Seq2SeqConfig, medium: Medium, device: torch.device) -> Begun
     prompt = rules.prompt(model.config.decoder_start_token_id, _language(config.language, rules))
     corpus = open_file_pairs(data, rows, held, media, model.source_positions, prompt, tokenizer, config.seed)
     kept = rules.forcing(prompt).model_dump(mode="json", exclude_defaults=True)
-    files = FullWeights(model, tokenizer, beside={**media.beside, "generation_config.json": kept})
+    files = FullWeights(model, tokenizer, beside={**media.beside, GENERATION: kept})
     return files, corpus, next(corpus.held_out.once()).real_BS.shape[1]
 
 

@@ -11,11 +11,14 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from typer.testing import CliRunner
 
 from cutaway.cli.main import app
+from cutaway.core.errors import CheckpointError
+from cutaway.data.preprocess import preprocessor
 from cutaway.decode.beam import Beam
 from cutaway.infer.text_of_file import texts_of_files
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
+from cutaway.models.target_rules import read_target_rules
 from cutaway.text.tokenizer import Tokenizer
 
 RULES = {"begin_suppress_tokens": [258], "suppress_tokens": [3], "no_timestamps_token_id": 256}
@@ -82,6 +85,40 @@ def test_pieces_are_those_of_transformers(folder, sound):
     loaded = load(made, dtype="float32")
     together = texts_of_files(loaded, [sound, sound], Beam(width=1), max_tokens=12, rows=2)
     assert together == [" ".join(filter(None, texts))] * 2
+
+
+@pytest.mark.parametrize("where", ["generation_config.json", "config.json"])
+def test_what_was_loaded_and_saved_writes_as_before(folder, sound, tmp_path, where):
+    """The makers' rules and how they want sounds outlive `convert`; an older folder states the rules in its configuration."""
+    made, _ = folder
+    stated = {**RULES, "lang_to_id": {"<|en|>": 65, "<|de|>": 66}, "forced_decoder_ids": [[1, None], [2, 67]]}
+    if where == "config.json":
+        (made / "generation_config.json").unlink()
+    stated |= {"is_multilingual": True, "task_to_id": {"transcribe": 67}}
+    (made / where).write_text(json.dumps({**json.loads((made / where).read_text()), **stated}))
+    kept = tmp_path / "kept"
+    assert CliRunner().invoke(app, ["convert", str(made), str(kept)]).exit_code == 0
+    (before, sounds), (after, same) = (
+        (load(path, dtype="float32"), preprocessor("audio", path)) for path in (made, kept)
+    )
+    assert same == sounds
+    rules = read_target_rules(kept, 300)
+    assert rules == read_target_rules(made, 300)
+    assert rules.detects
+    assert rules.suppress_tokens == (3,)
+    texts = [texts_of_files(one, [sound], Beam(width=2), max_tokens=12, rows=2) for one in (before, after)]
+    assert texts[0] == texts[1] != [""]
+    if where == "generation_config.json":
+        assert json.loads((kept / where).read_text()).items() >= stated.items(), "what only others read is kept too"
+        kept_there = WhisperForConditionalGeneration.from_pretrained(kept).generation_config
+        assert kept_there.lang_to_id == stated["lang_to_id"]
+
+
+def test_a_file_of_rules_that_is_broken_is_named(folder):
+    made, _ = folder
+    (made / "generation_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"generation_config.json=.*cannot be read"):
+        load(made)
 
 
 def test_the_command_writes_and_scores_what_is_said(folder, sound, tmp_path):
