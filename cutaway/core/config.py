@@ -8,6 +8,7 @@ of the classes and nowhere else.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -71,9 +72,10 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _scalar(text: str) -> Any:
     """YAML 1.1 reads `3e-4` as a string; people mean the number."""
+    with suppress(ValueError):
+        if "e" in text.lower():
+            return float(text)
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except ValueError:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text

@@ -217,9 +217,13 @@ def config_to_hf(config: BertConfig) -> dict[str, Any]:
 
 
 def from_hf_tensors(name: str, tensor: Tensor, config: BertConfig) -> tuple[str, Tensor] | None:
-    """Our name and tensor for one of the checkpoint's; None for what this head does not use."""
+    """Our name and tensor for one of the checkpoint's; None for what this head does not use.
+
+    Checkpoints that come from TensorFlow, bert-base-uncased among them, call a norm's weight gamma and its bias beta.
+    """
     prefix = f"{config.model_type}."
-    if "position_ids" in name:
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    if "position_ids" in name or (name.startswith("cls.seq_relationship.") and config.head == "masked"):
         return None
     if config.head == "none":
         name = name.removeprefix(prefix)

@@ -21,9 +21,14 @@ def families() -> dict[str, ModuleType]:
     return {kind: module for module in modules for kind in getattr(module, "MODEL_TYPES", ())}
 
 
+def is_known(model_type: object) -> bool:
+    """Whether there is such a family."""
+    return isinstance(model_type, str) and model_type in families()
+
+
 def family(model_type: object) -> ModuleType:
     """The module of a `model_type`; an unknown one lists what is known."""
-    if model_type not in families():
+    if not is_known(model_type):
         raise CheckpointError(
             "unsupported", field="model_type", value=model_type, hint=near_matches(str(model_type), families())
         )
@@ -48,7 +53,7 @@ def make_model(shape: dict[str, Any]) -> nn.Module:
     1024
     """
     kind = shape.get("model_type", "llama")
-    if kind not in families():
+    if not is_known(kind):
         raise ConfigError("unknown", field="model_type", value=kind, hint=near_matches(str(kind), families()))
     module = families()[kind]
     return module.build(make_config(config_class(module), {**shape, "model_type": kind}))

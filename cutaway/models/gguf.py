@@ -113,7 +113,7 @@ def _rename(name: str) -> str:
 
 def _half_split(name: str, tensor: Tensor, config: LlamaConfig) -> Tensor:
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}.get(name.split(".")[-2])
-    if heads is None or config.model_type != "llama":
+    if heads is None or config.model_type != "llama" or len(tensor) % (2 * heads):  # `fill` names what is misshapen
         return tensor
     return tensor.view(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 

@@ -41,8 +41,16 @@ class GGUFTensor:
     data: np.ndarray
 
     def dequantised(self) -> np.ndarray:
-        """The values in float32, writable, in `shape`."""
-        return np.require(dequantize(self.data, self.kind), np.float32, requirements="W")
+        """The values in float32, writable, in `shape`.
+
+        Raises:
+            CheckpointError: a number format that is not known.
+        """
+        try:
+            values = dequantize(self.data, self.kind)
+        except NotImplementedError:
+            raise CheckpointError("unsupported number format", field=self.name, value=self.kind.name) from None
+        return np.require(values, np.float32, requirements="W")
 
 
 @dataclass(frozen=True)

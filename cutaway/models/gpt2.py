@@ -33,7 +33,7 @@ class GPT2Config(Config):
     n_embd: int = Field(768, gt=0)
     n_layer: int = Field(12, gt=0)
     n_head: int = Field(12, gt=0)
-    n_inner: int | None = Field(None, description="feed-forward width; None: 4 · n_embd")
+    n_inner: int | None = Field(None, gt=0, description="feed-forward width; None: 4 · n_embd")
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     embd_pdrop: float = Field(0.0, ge=0, lt=1, description="dropout on the embeddings, in training")

@@ -19,7 +19,7 @@ from cutaway.nn.feedforward import GatedFeedForward
 from cutaway.nn.norm import RMSNorm
 from cutaway.nn.rope import apply_rope, rope_frequencies, rope_tables
 
-__all__ = ["MODEL_TYPES", "Llama", "LlamaConfig", "build", "config_from_hf", "config_to_hf"]
+__all__ = ["MODEL_TYPES", "Llama", "LlamaConfig", "build", "config_from_hf", "config_to_hf", "from_hf_tensors"]
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -108,6 +108,11 @@ class Llama(Decoder):
         length = int(positions_BT.max()) + 1 if c.rope_scaling.rope_type == "dynamic" else 0
         frequencies, factor = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling, c.context, length)
         return rope_tables(positions_BT, frequencies.to(positions_BT.device), factor, dtype)
+
+
+def from_hf_tensors(name: str, tensor: Tensor, config: LlamaConfig) -> tuple[str, Tensor] | None:
+    """Our name and tensor for one of the checkpoint's; None for the rotary frequencies that older ones store."""
+    return None if name.endswith(".rotary_emb.inv_freq") else (name, tensor)
 
 
 def build(config: LlamaConfig) -> Llama:

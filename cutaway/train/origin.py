@@ -14,7 +14,7 @@ from cutaway.data.described import FilesConfig, Media
 from cutaway.data.preprocess import Medium, preprocessor
 from cutaway.models.bert import Bert
 from cutaway.models.bert_heads import WithHead
-from cutaway.models.families import config_class, families, make_model
+from cutaway.models.families import config_class, families, is_known, make_model
 from cutaway.models.huggingface import check_tokenizer
 from cutaway.models.load import find, load
 from cutaway.nn.media import TOKENS
@@ -113,7 +113,7 @@ def shape_of(config: OriginConfig) -> dict[str, Any]:
 
 def fitted(shape: dict[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
     """A shape, with the fields of the family's configuration that the tokeniser decides and the shape does not state."""
-    if shape["model_type"] not in families():
+    if not is_known(shape["model_type"]):
         return shape  # `make_model` says so
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     start = next(id for id in (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id, 0) if id is not None)

@@ -24,6 +24,7 @@ def test_file_then_overrides(tmp_path):
     file.write_text("optim: {lr: 0.1, warmup: 3}\nout: a\n")
     run = load_config(Run, file, ["optim.lr=3e-4", "out=b", "names=[x, y]"])
     assert (run.optim.lr, run.optim.warmup, run.out, run.names) == (3e-4, 3, Path("b"), ("x", "y"))
+    assert load_config(Run, None, ["out=@here: [e"]).out == Path("@here: [e")
 
 
 def test_saved_configuration_reads_back_equal(tmp_path):
@@ -43,6 +44,7 @@ def test_saved_configuration_reads_back_equal(tmp_path):
         (["out=a", "optim=3"], "optim"),
         (["out=a", "optim=3", "optim.lr=1"], "optim is a value"),
         (["out"], "key=value"),
+        (["out=a", "optim.lr={hello"], "optim.lr='{hello'"),
         ([], "out: is required"),
         (["out=a", "optim.lr=0", "nme=1"], "2 problems"),
     ],

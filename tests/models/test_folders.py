@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cutaway.core.errors import CheckpointError, ResourceError, UnsafeFileError
+from cutaway.core.errors import CheckpointError, ConfigError, ResourceError, UnsafeFileError
 from cutaway.models import huggingface
 from cutaway.models.families import families, make_model
 from cutaway.models.huggingface import load_model, save_model
@@ -81,6 +81,12 @@ def test_tensors_that_do_not_fit_are_named(folder, message):
         read(folder)
 
 
+def test_frequencies_that_old_checkpoints_store_are_not_read(model, folder):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    change_tensors(folder, lambda state: state.update({name: torch.zeros(4)}))
+    assert all(map(torch.equal, model.parameters(), read(folder).parameters()))
+
+
 @pytest.mark.parametrize("keep", [0, 5, 200, 0.5, 0.999])
 def test_truncated_safetensors(folder, keep):
     path = folder / "model.safetensors"
@@ -102,6 +108,7 @@ def test_pickles_are_refused_with_a_reason(folder, name):
 BAD_CONFIGS = {
     "model_type='lama'.*did you mean llama": {"model_type": "lama"},
     "model_type.*known: bert, ": {"model_type": None},
+    r"model_type=\['llama'\].*unsupported": {"model_type": ["llama"]},
     "hidden_act='gelu'.*only silu": {"hidden_act": "gelu"},
     "hidden_size": {"hidden_size": "wide"},
     "not a multiple of num_key_value_heads": {"num_key_value_heads": 3},
@@ -145,6 +152,8 @@ def test_unknown_names():
         find("smollm2-135m-instrukt")
     with pytest.raises(CheckpointError, match="no model is fetched from a hub"):
         find("meta-llama/Llama-3.2-1B")
+    with pytest.raises(ConfigError, match=r"model_type=\['llama'\]: unknown"):
+        make_model({"model_type": ["llama"]})
 
 
 def test_empty_folder(tmp_path):

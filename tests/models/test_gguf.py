@@ -1,5 +1,7 @@
 """GGUF files written here with known weights, whole and broken."""
 
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pytest
@@ -54,6 +56,20 @@ def test_not_finite_weights_are_named(model, gguf_file):
     gguf_file.write_bytes(whole[:at] + b"\x00\x00\xc0\x7f" + whole[at + 4 :])
     with pytest.raises(CheckpointError, match=r"not finite: .*norm.weight"):
         read(gguf_file)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"kind": gguf.GGMLQuantizationType.I64}, r"blk\.1\.attn_q\.weight='I64': unsupported number format"),
+        ({"data": np.zeros((30, 32), np.float32)}, r"misshapen: .*q_proj\.weight \[30, 32\] instead of \[32, 32\]"),
+    ],
+)
+def test_tensors_that_cannot_be_are_named(gguf_file, changed, message):
+    file = open_gguf(gguf_file)
+    tensors = [replace(one, **changed) if one.name == "blk.1.attn_q.weight" else one for one in file.tensors]
+    with pytest.raises(CheckpointError, match=message):
+        load_gguf(replace(file, tensors=tuple(tensors)), torch.float32, CPU, "small.gguf")
 
 
 def test_other_architectures_are_named(tmp_path):
