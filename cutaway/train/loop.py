@@ -36,7 +36,7 @@ from cutaway.train.checkpoint import Standing, WeightFiles, load_training, save_
 from cutaway.train.gradients import accumulate_sum, clip, gradient_norms
 from cutaway.train.logs import RunLog
 from cutaway.train.objectives import Objective
-from cutaway.train.parallel import ParallelConfig
+from cutaway.train.parallel import ParallelConfig, seed_step
 from cutaway.train.recompute import recomputed_blocks
 from cutaway.train.signals import StopSignals
 from cutaway.train.throughput import Compile, compiled_blocks, flops_per_token, measure_peak, pays_to_compile
@@ -97,6 +97,7 @@ def train(
     loop: LoopConfig,
     optim: OptimConfig,
     evaluate: Callable[[], float] | None = None,
+    seed: int = 0,
 ) -> Outcome:
     """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there.
 
@@ -107,6 +108,7 @@ def train(
         files: how the weights are written and read.
         out: the run's folder.
         evaluate: the held-out loss. With it, the weights of its lowest value are what is kept.
+        seed: decides what several processes draw in a step; one goes on from where its generators stand.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; saved, and the same command goes on.
@@ -147,6 +149,7 @@ def train(
             lr = optim.lr * lr_factor(optim.schedule, standing.step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = lr
+            seed_step(seed, standing.step, loop.parallel)
             batches, copies = islice(stream, loop.micro_batches), loop.parallel.tensor
             result = accumulate_sum(model, objective, batches, standing.step + 1, precision, copies)
             due = standing.step + 1 == steps or (standing.step + 1) % loop.log_every == 0

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from cutaway.core.config import Config
-from cutaway.core.distributed import size
+from cutaway.core.distributed import rank, size
 from cutaway.core.errors import ConfigError
+from cutaway.core.seeds import seed_all
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -51,6 +53,18 @@ def make_meshes(parallel: ParallelConfig, device: str) -> Meshes:
     shape = (readers // parallel.experts, parallel.experts, parallel.tensor)
     sparse = init_device_mesh(device, shape, mesh_dim_names=("replicas", "experts", "copies"))
     return Meshes(dense["data"], dense["tensor"], sparse["replicas"], sparse["experts"])
+
+
+def seed_step(seed: int, step: int, parallel: ParallelConfig) -> None:
+    """Begin what a step draws from the generators of all (dropout, noise): those that read different rows draw differently, those
+    that share products alike.
+
+    It depends on the seed, the step and the rows' reader alone, so that a resumed run draws what it would have drawn. One process
+    goes on from where its generators stand, which its checkpoint says.
+    """
+    if size() > 1:
+        reader = rank() // parallel.tensor
+        seed_all(int(np.random.default_rng([seed, step, reader]).integers(2**63)))
 
 
 def check_processes(parallel: ParallelConfig, processes: int) -> None:

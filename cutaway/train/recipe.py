@@ -106,6 +106,7 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
         config.loop,
         config.optim,
         lambda: measured(first),
+        config.seed,
     )
     after = {first: outcome.best, **{name: measured(name) for name in others}}
     gather_model(job.model)

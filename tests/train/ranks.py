@@ -4,7 +4,7 @@
         two.run("pretrain", ["out=…", …])
 
 Run as a program, this file is one of them: a line of JSON on standard input holds the arguments of `run`, and is answered by a
-line with null or the error.
+line with null or the error. Beside a run lie the masks that dropout drew in it: `RUN-masks-RANK.json`.
 """
 
 import json
@@ -17,8 +17,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+
 from cutaway.core.config import load_config
-from cutaway.core.distributed import is_first, join
+from cutaway.core.distributed import is_first, join, rank
 from cutaway.core.errors import Interrupted
 from cutaway.train import loop
 from cutaway.train.finetune import FinetuneConfig, finetune
@@ -36,12 +39,14 @@ RECIPES = {
 
 def run(command: str, words: list[str], stop: int | None = None) -> None:
     """What a command does, in this process; stopped in step `stop` as if by Ctrl-C."""
-    config, recipe = RECIPES[command]
-    with _stopped_in(stop):
+    kind, recipe = RECIPES[command]
+    config = load_config(kind, None, words)
+    with _stopped_in(stop), _masks_noted() as masks:
         try:
-            recipe(load_config(config, None, words))
+            recipe(config)
         except Interrupted:
             assert stop is not None
+    config.out.with_name(f"{config.out.name}-masks-{rank()}.json").write_text(json.dumps(masks))
 
 
 @contextmanager
@@ -60,6 +65,23 @@ def _stopped_in(step: int | None) -> Iterator[None]:
         yield
     finally:
         loop.move_biases = original
+
+
+@contextmanager
+def _masks_noted() -> Iterator[list[list[bool]]]:
+    """Where each dropout in training left nothing; of every element, in the order in which they were drawn."""
+    masks: list[list[bool]] = []
+
+    def note(module, inputs, output):
+        draws = isinstance(module, nn.Dropout) and module.training and module.p
+        if draws and len(output) > 1:  # one row is the look at the memory before a run
+            masks.append((output == 0).flatten().tolist())
+
+    handle = register_module_forward_hook(note)
+    try:
+        yield masks
+    finally:
+        handle.remove()
 
 
 class Ranks:

@@ -180,6 +180,28 @@ def test_sharing_with_processes_that_are_not_there_is_refused(place, tmp_path, p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shared", ["", TENSOR])
+def test_dropout_is_a_reader_s_own_and_a_resumed_run_s_as_it_would_have_been(place, two, tmp_path, shared):
+    def carry_out(name, stop=None):
+        settings = words(place, tmp_path / name, "transformer", "model.dropout=0.5", "loop.steps=4", *shared.split())
+        two.run("pretrain", settings, stop)
+        return [json.loads((tmp_path / f"{name}-masks-{rank}.json").read_text()) for rank in range(2)]
+
+    first, second = carry_out("whole")
+    assert len(first) == len(second) > 4
+    if shared:
+        assert first == second
+    else:  # of what both have, they leave out half independently
+        both = [np.mean(np.equal(a, b)) for a, b in zip(first, second, strict=True) if len(a) == len(b)]
+        assert np.mean(both) == pytest.approx(0.5, abs=0.02)
+    assert len({tuple(mask) for mask in first}) == len(first)
+    carry_out("cut", 2)
+    carry_out("cut")
+    whole, cut = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.slow
 def test_two_processes_finetune_adapters_also_after_an_interruption(place, two, alone, tmp_path):
     settings = [*words(place, tmp_path, "llama")[1:], f"model={alone('llama') / 'model'}", "lora.rank=2"]
     settings = [word for word in settings if not word.startswith(("model.", "train_tokenizer"))]
