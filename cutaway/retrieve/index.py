@@ -27,7 +27,7 @@ from cutaway.retrieve.chunk import ChunkConfig, chunk
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.full_text import FullText, is_chinese
 from cutaway.retrieve.fuse import reciprocal_rank_fusion
-from cutaway.retrieve.load import Document, find_documents, parse, read_bytes
+from cutaway.retrieve.load import Document, find_documents, parse, read_bytes, written
 from cutaway.retrieve.shrink import Projection, check_dimensions, forget_whole, is_shrunk, open_store, shrink
 from cutaway.retrieve.store import Store
 from cutaway.retrieve.vectors import ExactVectors
@@ -180,9 +180,9 @@ class Index:
                 forget_whole(self.folder)
             known = self._store.documents()
             if documents.is_dir():
-                files = {p.relative_to(documents).as_posix(): p for p in find_documents(documents, report.skipped)}
+                files = {written(p.relative_to(documents)): p for p in find_documents(documents, report.skipped)}
             else:
-                files = {documents.name: documents}
+                files = {written(Path(documents.name)): documents}
             pending: list[tuple[str, list[dict[str, Any]]]] = []
             with Progress("indexing", total=len(files), unit="file") as progress:
                 for source, path in files.items():

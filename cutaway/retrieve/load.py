@@ -4,6 +4,7 @@ What a file says is data and never an instruction: scripts, styles and hidden pa
 document is run, fetched or followed.
 """
 
+import os
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 from cutaway.core.errors import DataError
 
 MAX_BYTES = 64 * 1024 * 1024
-_HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
+_HEADING = re.compile(r"(#{1,6})(?:\s+(.*))?")
+_CLOSING = re.compile(r"(?:^|\s)#+$")  # of a heading; "C#" keeps its own
 _FENCE = re.compile(r"^\s*(```|~~~)")
 
 
@@ -47,8 +49,13 @@ def load_document(path: Path, source: str | None = None) -> Document:
     Raises:
         DataError: missing, unreadable, empty, too large, binary, not UTF-8, encrypted, a scan without text, or an unknown kind.
     """
-    name = source or str(path)
+    name = source or written(path)
     return parse(read_bytes(path, name), path, name)
+
+
+def written(path: Path) -> str:
+    r"""A path as text, with forward slashes. Names need not be UTF-8: their other bytes are written as `\xe9`."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def read_bytes(path: Path, name: str) -> bytes:
@@ -80,8 +87,8 @@ def parse(data: bytes, path: Path, name: str) -> Document:
     loader = LOADERS.get(path.suffix.lower())
     if loader is None:
         raise DataError("is of no kind that can be read", field="file", value=name, hint=f"known: {' '.join(LOADERS)}")
-    document = loader(data, name, path.stem)
-    if not document.text.strip():
+    document = loader(data, name, written(Path(path.stem)))
+    if not document.sections or not document.text.strip():
         raise DataError("holds no text", field="file", value=name)
     return document
 
@@ -91,7 +98,7 @@ def find_documents(folder: Path, skipped: dict[str, str]) -> Iterator[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as err:
-        skipped[str(folder)] = f"cannot be read: {err.strerror}"
+        skipped[written(folder)] = f"cannot be read: {err.strerror}"
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -126,11 +133,14 @@ def markdown_sections(text: str) -> tuple[Section, ...]:
 
     for line in text.splitlines(keepends=True):
         fenced ^= bool(_FENCE.match(line))
-        heading = None if fenced else _HEADING.match(line.rstrip("\r\n"))
+        heading = None if fenced else _HEADING.fullmatch(line.rstrip())
         if heading:
             close(position)
             level = len(heading[1])
-            above = [*((n, title) for n, title in above if n < level), (level, heading[2])]
+            above = [
+                *((n, title) for n, title in above if n < level),
+                (level, _CLOSING.sub("", heading[2] or "").rstrip()),
+            ]
             start = position + len(line)
         position += len(line)
     close(position)
@@ -163,11 +173,13 @@ def _html(data: bytes, name: str, stem: str) -> Document:
 
 
 def _pdf(data: bytes, name: str, stem: str) -> Document:
+    import logging
     from io import BytesIO
 
     from pypdf import PdfReader
     from pypdf.errors import PyPdfError
 
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it grumbles about files without naming them
     try:
         reader = PdfReader(BytesIO(data))
         if reader.is_encrypted and not reader.decrypt(""):
@@ -189,14 +201,17 @@ def _pdf(data: bytes, name: str, stem: str) -> Document:
 
 
 def _decode(data: bytes, name: str) -> str:
-    if b"\0" in data[:8192] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    encoding, codec = ("UTF-16", "utf-16") if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ("UTF-8", "utf-8-sig")
+    if b"\0" in data[:8192] and encoding == "UTF-8":
         raise DataError("is binary, not text", field="file", value=name)
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        return data.decode(codec)
     except UnicodeDecodeError as err:
         raise DataError(
-            f"is not UTF-8: byte {err.start} is {data[err.start]:#04x}", field="file", value=name, hint="convert it"
+            f"is not {encoding}: byte {err.start} is {data[err.start]:#04x}",
+            field="file",
+            value=name,
+            hint="convert it: iconv -f ENCODING -t UTF-8 OLD > NEW",
         ) from None
 
 

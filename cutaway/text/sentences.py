@@ -8,7 +8,8 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 # A full stop ends no sentence after these, nor after a single capital (an initial).
 _SHORT = ("al", "e.g", "i.e", "cf", "vs", "Fig", "Eq", "No", "Dr", "Mr", "Ms", "Mrs", "Prof", "St")
 _NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}\.)" for word in _SHORT) + r"(?<!\b[A-Z]\.)"
-_IN_BRACKETS = r"[^（。！？\n]*）"  # what follows is closed but not opened: a semicolon there ends nothing
+# What follows is closed but not opened: a semicolon there ends nothing. So far is looked: a line may have a thousand semicolons.
+_IN_BRACKETS = r"[^（。！？\n]{0,200}）"
 _SENTENCE = re.compile(
     rf"(?<=[.!?]){_NOT_AFTER}[\"')\]”’]*\s+|(?<=[。！？])[”’」』）]*|(?<=；)(?!{_IN_BRACKETS})[”’」』]*"
 )

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,14 @@ def docs(tmp_path: Path) -> Path:
     (folder / "zh.md").write_text("# 温度\n温度越高会怎样？温度越高，分布越平。温度为零时总是选最可能的词。\n")
     (folder / "it's.txt").write_text("Owls hunt at night.")
     return folder
+
+
+def test_any_file_name(index: Index, docs: Path):
+    (docs / os.fsdecode(b"caf\xe9.txt")).write_text("Crepes are sold until five.")
+    (docs / "a\nb.txt").write_text("Waffles are sold until six.")
+    assert sorted(index.update(docs).added)[:2] == ["a\nb.txt", "caf\\xe9.txt"]
+    assert index.search("crepes", 1, mode="text")[0].source == "caf\\xe9.txt"
+    assert index.update(docs).unchanged == 5
 
 
 @pytest.fixture

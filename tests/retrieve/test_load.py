@@ -45,6 +45,24 @@ def test_markdown_keeps_headings_and_places(tmp_path: Path):
     assert markdown_sections("") == ()
 
 
+def test_headings_as_they_are_written():
+    def headings(text: str) -> list[tuple[str, ...]]:
+        return [section.headings for section in markdown_sections(text)]
+
+    assert headings("# Closed ##\nx\n## C#\ny\n#hashtag\n") == [("Closed",), ("Closed", "C#")]
+    assert headings("#\nx\n## # #\ny") == [("",), ("", "#")]
+    wide = "a" + " " * 20_000 + "b"  # what a pattern may take years for
+    assert headings(f"# {wide}\nx") == [(wide,)]
+
+
+def test_names_need_not_be_utf8(tmp_path: Path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt"))
+    path.write_text("Open until five.")
+    document = load_document(path)
+    assert document.source == f"{tmp_path}/caf\\xe9.txt"
+    assert document.title == "caf\\xe9"
+
+
 def test_html_loses_scripts(tmp_path: Path):
     body = "<h1>Heat</h1><p>" + "Copper conducts heat well. " * 8 + "</p>"
     (tmp_path / "a.html").write_text(
@@ -68,6 +86,7 @@ def test_pdf_keeps_pages(tmp_path: Path):
     [
         ("a.txt", b"", "no text"),
         ("a.md", b"  \n", "no text"),
+        ("a.md", b"# Only\n## Headings\n", "no text"),
         ("a.txt", b"a\0b", "binary"),
         ("a.txt", "é".encode("latin-1"), "not UTF-8"),
         ("a.html", b"<html></html>", "no text"),
