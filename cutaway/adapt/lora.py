@@ -90,22 +90,18 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
     """
     if any(True for _ in adapted(model)):
         raise ConfigError("the model has LoRA adapters already", field="lora")
-    head = getattr(model, "lm_head", None)
-    linear = {
-        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head
-    }
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if config.targets == "all-linear":
-        names = list(linear)
+        head = set(model.lm_head.modules()) if isinstance(getattr(model, "lm_head", None), nn.Module) else set()
+        names = [name for name, module in linear.items() if module not in head]
     else:
-        everything = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-        names = [name for name in everything if any(_ends(name, target) for target in config.targets)]
+        names = [name for name in linear if any(_ends(name, target) for target in config.targets)]
         for target in config.targets:
-            if not any(_ends(name, target) for name in everything):
-                ends = {name.rpartition(".")[2] for name in everything}
+            if not any(_ends(name, target) for name in linear):
+                ends = {name.rpartition(".")[2] for name in linear}
                 raise ConfigError(
                     "names no linear layer", field="lora.targets", value=target, hint=near_matches(target, ends)
                 )
-        linear = everything
     embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name in names:
         if id(linear[name].weight) in embedded:

@@ -7,6 +7,7 @@ from cutaway.core.errors import CutawayError
 from cutaway.evaluate import data_invariants, serving_invariants, training_invariants
 from cutaway.evaluate.check import Check
 from cutaway.evaluate.subject import Subject, open_subject
+from cutaway.models.decoder import check_decoder
 from cutaway.models.load import Loaded
 
 INVARIANTS: tuple[Callable[[Subject], Check], ...] = (
@@ -33,8 +34,9 @@ def examine(loaded: Loaded, data: Path | None = None) -> Iterator[Check]:
         data: any file that training reads; by default a few records that are built in.
 
     Raises:
-        DataError: the data cannot be read at all.
+        ConfigError: the model is no decoder. DataError: the data cannot be read at all.
     """
+    check_decoder(loaded.model)
     with open_subject(loaded, data) as subject:
         for invariant in INVARIANTS:
             try:

@@ -24,6 +24,7 @@ from cutaway.data.batch import Batch
 from cutaway.data.examples import Example
 from cutaway.data.pack import collate
 from cutaway.loss.language_modelling import IGNORED
+from cutaway.models.decoder import check_decoder
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.objectives import document_mask
 
@@ -82,8 +83,10 @@ def perplexity(
     The first token of an example that begins without BOS has nothing before it and is not scored.
 
     Raises:
+        ConfigError: the model is no decoder.
         NothingSupervisedError: there is nothing to score.
     """
+    check_decoder(model)
     window, stride = min(config.window, model.context), min(config.stride, model.context)
     special = np.array(sorted(tokenizer.special.values()), dtype=np.int64)
     tokens, n_bytes, nats = 0, 0, 0.0

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cutaway.core.config import Config
 from cutaway.core.device import free_memory
-from cutaway.core.errors import ConfigError, ContextLengthError, RequestError, ResourceError
+from cutaway.core.errors import ContextLengthError, RequestError, ResourceError
 from cutaway.decode.beam import Beam, Hypothesis, beam_search
 from cutaway.decode.draw import draw, new_generator
 from cutaway.decode.processors import History, process
@@ -27,7 +27,7 @@ from cutaway.decode.stop import StopStrings
 from cutaway.infer.request import Completion, FinishReason, Output, Request, TokenLogprob
 from cutaway.infer.runner import Runner
 from cutaway.infer.scheduler import Scheduler
-from cutaway.models.decoder import Decoder
+from cutaway.models.decoder import check_decoder
 from cutaway.models.load import Loaded
 from cutaway.text.detokenize import Detokenizer
 
@@ -69,10 +69,7 @@ class Engine:
     """
 
     def __init__(self, loaded: Loaded, config: EngineConfig | None = None):
-        if not isinstance(loaded.model, Decoder):
-            raise ConfigError(
-                "cannot continue a text: it is no decoder", field="model", value=loaded.model.config.model_type
-            )
+        check_decoder(loaded.model)
         self.config = config or EngineConfig()
         self.model, self.tokenizer, self.name = loaded.model, loaded.tokenizer, loaded.name
         self.context = min(self.config.context or self.model.context, self.model.context)

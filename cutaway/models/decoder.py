@@ -6,10 +6,12 @@ Shapes: B batch, T positions, S key positions, D model width, H query heads, G k
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cutaway.core.errors import ConfigError
 from cutaway.models.language_model import LanguageModel
 from cutaway.nn.cache import KVCache
 from cutaway.nn.masks import causal_mask, sliding_window
@@ -75,6 +77,17 @@ class Decoder(LanguageModel, ABC):
             near = cache.positions(T)[:, :, None] - keys < self.window
             return mask & near[:, None]
         return sliding_window(causal_mask(T, S, device) if mask is None else mask, self.window)
+
+
+def check_decoder(model: nn.Module) -> None:
+    """Refuse a model that does not go on with a text.
+
+    Raises:
+        ConfigError: it is no decoder.
+    """
+    if not isinstance(model, Decoder):
+        kind: Any = getattr(model, "config", None)
+        raise ConfigError("cannot continue a text: it is no decoder", field="model", value=kind and kind.model_type)
 
 
 def initialise(model: nn.Module, std: float) -> None:

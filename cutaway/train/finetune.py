@@ -10,6 +10,7 @@ from pydantic import Field
 from cutaway.adapt.lora import LoraConfig, add_lora, fold
 from cutaway.core.progress import step
 from cutaway.data.corpus import DataConfig, open_corpus
+from cutaway.models.decoder import check_decoder
 from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
 from cutaway.models.packaged import CHAT_MODEL
@@ -58,6 +59,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         with step("loading the model"):
             loaded = load(config.model, dtype="float32", device=str(device))
         model, tokenizer = loaded.model, loaded.tokenizer
+        check_decoder(model)
         check_length(config.data, model)
         with step("reading the data"):
             corpus = open_corpus(config.data, tokenizer, config.seed)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cutaway.core.config import Config
+from cutaway.core.errors import ConfigError
 from cutaway.data.batch import Batch
 from cutaway.data.pairs import PairBatch
 from cutaway.data.sentence_pairs import SentencePairBatch
@@ -73,13 +74,19 @@ def seq2seq_lm(model: Any, batch: PairBatch, config: LossConfig = PLAIN) -> tupl
 
 
 def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig) -> tuple[Tensor, int, Metrics]:
-    """Cross-entropy of the targets. Only supervised positions go through the output head, and never all at once."""
+    """Cross-entropy of the targets. Only supervised positions go through the output head, and never all at once.
+
+    Raises:
+        ConfigError: an adaptive head, and a term of the loss that it does not have.
+    """
     supervised = targets_BT != IGNORED
     h_ND, targets_N = h_BTD[supervised], targets_BT[supervised]
     head, options = model.output, config.model_dump(exclude={"balance"})
     if type(head) is nn.Linear:
         loss = linear_cross_entropy(model.to_output(h_ND), head.weight, head.bias, targets_N, **options)
     elif isinstance(head, AdaptiveSoftmax):
+        if any(options.values()):
+            raise ConfigError("the loss of an adaptive head has no such terms", field="loss", value=options, hint="0")
         loss = head.loss(model.to_output(h_ND), targets_N)
     else:  # an adapted head is a module of its own: logits chunk by chunk, made again in the backward pass
         loss = h_ND.new_zeros((), dtype=torch.float32)

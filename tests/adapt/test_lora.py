@@ -90,6 +90,15 @@ def test_a_new_adapter_changes_nothing_and_trains_little():
     assert {name.rpartition(".")[2] for name in trained} == {"lora_A", "lora_B"}
 
 
+def test_an_output_head_is_left_alone_whatever_it_is_made_of():
+    shape = {"model_type": "composed", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    model = make_model(
+        {**shape, "vocab_size": 64, "head": "adaptive", "adaptive": {"cutoffs": (8, 20), "div_value": 2}}
+    )
+    assert not [name for name in add_lora(model, LoraConfig()) if name.startswith("lm_head")]
+    assert len(list(adapted(model))) == 7
+
+
 def test_merged_equals_unmerged_and_unmerge_is_exact():
     model = fresh("llama")
     plain = {name: parameter.clone() for name, parameter in model.named_parameters()}

@@ -12,7 +12,12 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from cutaway.core.config import load_config, make_config
 from cutaway.core.errors import ConfigError, ResourceError
+from cutaway.evaluate.invariants import examine
+from cutaway.evaluate.perplexity import perplexity
+from cutaway.models.families import make_model
+from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
+from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train import memory
 from cutaway.train.finetune import RETENTION, FinetuneConfig, finetune
@@ -175,6 +180,27 @@ def test_bad_settings_are_named(folder, tmp_path, settings, says):
     with pytest.raises(Exception, match=says) as caught:
         pretrained(folder, tmp_path / "run", *settings)
     assert caught.value.exit_code == 2
+
+
+def test_terms_that_an_adaptive_head_does_not_have_are_refused(folder, tmp_path):
+    shape = ["model.model_type=composed", "model.head=adaptive", "model.adaptive.cutoffs=[100]"]
+    with pytest.raises(ConfigError, match=r"loss=.*label_smoothing.*the loss of an adaptive head has no such terms"):
+        pretrained(folder, tmp_path / "run", *shape, "loss.label_smoothing=0.1")
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5"])
+def test_what_does_not_go_on_with_a_text_is_not_fine_tuned_or_examined(folder, tmp_path, kind):
+    small = {"bert": {"hidden_size": 16, "num_attention_heads": 2}, "t5": {"d_model": 16}}[kind]
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    save_model(make_model({"model_type": kind, **small}), tokenizer, tmp_path / "model")
+    loaded = load(tmp_path / "model", dtype="float32")
+    for attempt in (
+        lambda: finetuned(folder, tmp_path / "model", tmp_path / "run"),
+        lambda: list(examine(loaded)),
+        lambda: perplexity(loaded.model, tokenizer, []),
+    ):
+        with pytest.raises(ConfigError, match=f"model='{kind}': cannot continue a text: it is no decoder"):
+            attempt()
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
