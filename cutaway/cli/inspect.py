@@ -1,8 +1,9 @@
 """cutaway inspect MODEL TEXT [--position N] [--json] [--plot FILE] [temperature=0.7 …]
 cutaway inspect MODEL [TEXT | --image FILE | --audio FILE] --what activations|attention|gradients|jacobian|pca|spectrum|units|…
+cutaway inspect MODEL [--part image=FILE --part "text=…" | --row ROWS.jsonl:17] --what …
 
 Open one token of a text: its probability, the alternatives before and after each filter, attention, logit lens. Or look at the
-whole model on a text, an image or a sound, in one of nine ways.
+whole model on a text, an image or a sound, or on a row of them all where it reads such (cutaway omni), in one of nine ways.
 """
 
 from pathlib import Path
@@ -32,18 +33,23 @@ def main(
     ] = None,
     image: Annotated[Path | None, typer.Option(help="With --what: an image instead of a text.")] = None,
     audio: Annotated[Path | None, typer.Option(help="With --what: a sound instead of a text.")] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help="With --what: a part of a row, in order: image=FILE, text=… as for omni ask."),
+    ] = None,
+    row: Annotated[str | None, typer.Option(help="With --what: a row of parts in a file, FILE:N or its first.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --what: write numbers and pictures into this folder.")] = None,
 ) -> None:
     """Open one token of a text: alternatives, filters, attention, layers; or the model in one of nine ways."""
+    others = {"--image": image, "--audio": audio, "--part": part, "--row": row}
     if what is not None:
         _refuse_together("--what", {"--position": position, "--plot": plot, "KEY=VALUE": settings or None})
-        if image is not None:
-            _refuse_together("--image", {"TEXT": text or None, "--audio": audio})
-        if audio is not None:
-            _refuse_together("--audio", {"TEXT": text or None})
-        _show(model, text, {"image": image, "audio": audio}, what, json, out)
+        given = {name: value for name, value in {**others, "TEXT": text or None}.items() if value is not None}
+        one = next(iter(given), "TEXT")
+        _refuse_together(one, {name: value for name, value in given.items() if name != one})
+        _show(model, one.removeprefix("--").lower(), given.get(one, ""), what, json, out)
     else:
-        _refuse_together("one token: it needs --what", {"--out": out, "--image": image, "--audio": audio})
+        _refuse_together("one token: it needs --what", {"--out": out, **others})
         _open_token(model, text, settings or [], position, json, plot)
 
 
@@ -96,20 +102,28 @@ def _table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _show(model: str, text: str, files: dict[str, Path | None], what: str, json: bool, out: Path | None) -> None:
+def _show(model: str, kind: str, given: Any, what: str, json: bool, out: Path | None) -> None:
     from json import dumps
 
     from cutaway.core.errors import ConfigError, near_matches
     from cutaway.core.files import new_file, write_text
-    from cutaway.lens.inputs import open_model, read_file, read_text
+    from cutaway.data.parts import Row, find_row
+    from cutaway.infer.omni import part_from_word
+    from cutaway.lens.inputs import open_model, read_file, read_parts, read_text
     from cutaway.lens.views import VIEWS
 
     if what not in VIEWS:
         raise ConfigError("no such view", field="--what", value=what, hint=near_matches(what, VIEWS))
-    loaded, given = open_model(model), {kind: file for kind, file in files.items() if file is not None}
-    x = next((read_file(loaded, kind, file) for kind, file in given.items()), None)
-    view = VIEWS[what](loaded, read_text(loaded, text) if x is None else x)
-    shown = {kind: str(file) for kind, file in given.items()} or {"text": text}
+    loaded = open_model(model)
+    x: Any
+    if kind == "row":
+        x = read_parts(loaded, find_row(given))
+    elif kind == "part":
+        x = read_parts(loaded, Row(tuple(map(part_from_word, given)), "--part"))
+    else:
+        x = read_text(loaded, given) if kind == "text" else read_file(loaded, kind, given)
+    view = VIEWS[what](loaded, x)
+    shown = {kind: given if kind == "part" else str(given)}
     report = dumps({"model": loaded.name, **shown, "what": what, **view.data}, ensure_ascii=False)
     if out is not None:
         write_text(out / f"{what}.json", report)

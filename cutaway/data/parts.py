@@ -95,6 +95,21 @@ def read_rows(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
             yield Row(tuple(_part(part, f"{record.where}[{i}]", file.parent) for i, part in parts), record.where)
 
 
+def find_row(spec: str, encoding: str = "utf-8") -> Row:
+    """One row by where it stands: `rows.jsonl:17`, as errors name it; `rows.jsonl` is its first.
+
+    Raises:
+        DataError: there is none.
+    """
+    name, colon, number = spec.rpartition(":")
+    path = Path(name) if colon and number.isdigit() and not Path(spec).exists() else Path(spec)
+    ending = f":{number}" if path != Path(spec) else ""
+    for row in read_rows(path, encoding):
+        if row.where.endswith(ending):
+            return row
+    raise DataError("holds no such row", field="row", value=spec, hint=f"{path}:N, by its number in the file")
+
+
 def encode_row(row: Row, tokenizer: Tokenizer, media: MediaConfig, media_ids: Mapping[str, int]) -> Piece:
     """Texts as tokens and media as numbers, between BOS where the tokeniser adds one and EOS, which ends what is learned.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import down_projections, layer_names, layer_output, read_input
+from cutaway.lens.layers import Input, down_projections, layer_names, layer_output, read_input
 from cutaway.nn.attention import Attend
 
 
@@ -36,8 +36,8 @@ class Activations:
 
 
 @torch.inference_mode()
-def activations(model: Any, x: Tensor) -> list[Activations]:
-    """One pass over ids or a medium (`lens.layers`) with hooks, which are gone afterwards."""
+def activations(model: Any, x: Input) -> list[Activations]:
+    """One pass over an input (`lens.layers`) with hooks, which are gone afterwards."""
     blocks = layer_names(model, x)
     watched = {name: _watched(model.get_submodule(name)) for name in blocks}
     names = [f"{block}.{inner}".rstrip(".") for block in blocks for inner in watched[block]]

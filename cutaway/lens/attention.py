@@ -12,18 +12,18 @@ from torch import Tensor
 
 from cutaway.core.errors import ConfigError
 from cutaway.lens.hooks import Call, capture, module_names
-from cutaway.lens.layers import read_input
+from cutaway.lens.layers import Input, read_input
 from cutaway.nn.attention import Attend
 
 
-def attention_maps(model: Any, x: Tensor) -> Tensor:
+def attention_maps(model: Any, x: Input) -> Tensor:
     """The weights of every head, L × B × H × T × S, float32."""
     return torch.stack(list(named_maps(model, x).values()))
 
 
 @torch.inference_mode()
-def named_maps(model: Any, x: Tensor) -> dict[str, Tensor]:
-    """The weights of every head of each attention that ids or a medium (`lens.layers`) go through, B × H × T × S, by its name.
+def named_maps(model: Any, x: Input) -> dict[str, Tensor]:
+    """The weights of every head of each attention that an input (`lens.layers`) goes through, B × H × T × S, by its name.
 
     Raises:
         ConfigError: the model has no attention.

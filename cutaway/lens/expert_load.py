@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from cutaway.core.errors import ConfigError
-from cutaway.lens.layers import read_input
+from cutaway.lens.layers import Input, read_input
 from cutaway.nn.experts import expert_layers, load
 
 
 @torch.inference_mode()
-def expert_load(model: Any, ids_BT: Tensor) -> dict[str, Tensor]:
+def expert_load(model: Any, x: Input) -> dict[str, Tensor]:
     """The share of all assignments that each expert got (E, float32, sums to one), by the name of its layer; even is 1 / E.
 
     Raises:
@@ -22,5 +22,5 @@ def expert_load(model: Any, ids_BT: Tensor) -> dict[str, Tensor]:
         raise ConfigError(
             f"a {model.config.model_type} model without experts", field="model", hint="mixtral or qwen3_moe"
         )
-    read_input(model, ids_BT)
+    read_input(model, x)
     return {name: load(layer.routing) for name, layer in layers.items() if layer.routing is not None}

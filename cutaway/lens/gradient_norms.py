@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import layer_names, layer_output, text_loss
+from cutaway.lens.layers import Input, ids_of, layer_names, layer_output, text_loss
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class GradientNorms:
     embedding_T: Tensor
 
 
-def gradient_norms(model: Any, ids_1T: Tensor) -> GradientNorms:
+def gradient_norms(model: Any, x: Input) -> GradientNorms:
     """One pass over a text and back; the model's own `.grad` stay as they are."""
-    names = layer_names(model, ids_1T)
+    names = layer_names(model, x)
     blocks = [list(model.get_submodule(name).parameters()) for name in names]
     frozen = [weight for weight in model.parameters() if not weight.requires_grad]
     for weight in frozen:
         weight.requires_grad_(True)
     try:
         with capture(model, names) as calls, torch.enable_grad():
-            loss = text_loss(model, ids_1T)
+            loss = text_loss(model, x)
         streams = [layer_output(calls[name]) for name in names]
         embedding = model.embedding.weight
         wanted = [*streams, embedding, *(weight for block in blocks for weight in block)]
@@ -56,5 +56,5 @@ def gradient_norms(model: Any, ids_1T: Tensor) -> GradientNorms:
         names,
         [float(torch.nn.utils.get_total_norm([next(of_weights) for _ in block])) for block in blocks],
         stream_LT,
-        grads[len(names)][ids_1T[0]].norm(dim=-1),
+        grads[len(names)][ids_of(x)[0]].norm(dim=-1),
     )

@@ -1,4 +1,5 @@
-"""What a model is shown: the ids of a text, or a file as the tensor that the model reads. And models that know no text at all."""
+"""What a model is shown: the ids of a text, a file as the tensor that the model reads, or a row of parts. And models that know no
+text at all."""
 
 import math
 from pathlib import Path
@@ -10,8 +11,10 @@ from torch import Tensor
 from cutaway.core.device import pick_device
 from cutaway.core.errors import ConfigError
 from cutaway.data.images import read_image, resize
+from cutaway.data.parts import Row
 from cutaway.data.preprocess import pieces, preprocessor
-from cutaway.lens.layers import inputs_of
+from cutaway.lens.layers import how_to_give, inputs_of
+from cutaway.lens.parts import Parts, to_parts
 from cutaway.models.huggingface import load_model
 from cutaway.models.load import Loaded, find, load, read_shape
 from cutaway.models.vae import VAE, VAEConfig
@@ -50,9 +53,7 @@ def read_file(loaded: Loaded, kind: str, file: Path) -> Tensor:
         DataError: what is wrong with the file.
     """
     if kind not in inputs_of(loaded.model):
-        reads = " or ".join(inputs_of(loaded.model))
-        family = loaded.model.config.model_type
-        raise ConfigError(f"a model of the family {family} reads {reads}", field=f"--{kind}", value=str(file))
+        raise _refused(loaded, f"--{kind}", str(file))
     if kind == "audio":
         medium = pieces(file, preprocessor("audio", loaded.source, loaded.model.config))[:1]
     elif isinstance(loaded.model, VAE):
@@ -60,6 +61,24 @@ def read_file(loaded: Loaded, kind: str, file: Path) -> Tensor:
     else:
         medium = pieces(file, preprocessor("image", loaded.source, loaded.model.config))
     return medium.to(_device(loaded))
+
+
+def read_parts(loaded: Loaded, row: Row) -> Parts:
+    """Texts, images, sounds and videos in a row.
+
+    Raises:
+        ConfigError: the model does not read such rows.
+        DataError: a file is missing, does not decode, or is too long; which, and in which row.
+    """
+    if "parts" not in inputs_of(loaded.model):
+        raise _refused(loaded, "--part", row.where)
+    return to_parts(row, loaded.model, loaded.tokenizer)
+
+
+def _refused(loaded: Loaded, field: str, value: str) -> ConfigError:
+    family, kinds = loaded.model.config.model_type, " or ".join(inputs_of(loaded.model))
+    what = f"a model of the family {family} reads {kinds}"
+    return ConfigError(what, field=field, value=value, hint=how_to_give(loaded.model))
 
 
 def _vector(file: Path, config: VAEConfig) -> Tensor:

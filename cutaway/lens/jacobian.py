@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import read_input
+from cutaway.lens.layers import Input, read_input
 from cutaway.nn.attention import Attend
 
 Function = Callable[[Tensor], Tensor]
@@ -37,8 +37,8 @@ class Cut:
     x: Tensor
 
 
-def cut_out(model: Any, x: Tensor, name: str, dtype: torch.dtype = torch.float64) -> Cut:
-    """The block of that name, on ids or a medium (`lens.layers`), computing in `dtype`; the model itself is left as it is.
+def cut_out(model: Any, x: Input, name: str, dtype: torch.dtype = torch.float64) -> Cut:
+    """The block of that name, on an input (`lens.layers`), computing in `dtype`; the model itself is left as it is.
 
     Raises:
         ConfigError: the model has no module of that name.
@@ -46,17 +46,17 @@ def cut_out(model: Any, x: Tensor, name: str, dtype: torch.dtype = torch.float64
     return next(cuts(model, x, [name], dtype))
 
 
-def cuts(model: Any, x: Tensor, names: Sequence[str], dtype: torch.dtype = torch.float64) -> Iterator[Cut]:
+def cuts(model: Any, x: Input, names: Sequence[str], dtype: torch.dtype = torch.float64) -> Iterator[Cut]:
     """Several blocks from one pass, in the order of their names; each is copied when it is asked for."""
     with capture(model, names) as calls, torch.no_grad():
         read_input(model, x)
     for name in names:
-        x, *rest = (_converted(value, dtype) for value in calls[name].inputs)
+        stream, *rest = (_converted(value, dtype) for value in calls[name].inputs)
         block = copy.deepcopy(model.get_submodule(name)).to(dtype).eval().requires_grad_(False)
         for module in block.modules():
             if isinstance(module, Attend):
                 module.backend = "reference"
-        yield Cut(partial(_apply, block, rest), x)
+        yield Cut(partial(_apply, block, rest), stream)
 
 
 def _apply(block: nn.Module, rest: Sequence[Any], x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cutaway.lens.hooks import capture
-from cutaway.lens.layers import block_names, down_projections, read_input
+from cutaway.lens.layers import Input, block_names, down_projections, read_input
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Units:
 
 
 @torch.inference_mode()
-def unit_activity(model: Any, x: Tensor, threshold: float = 0.0) -> list[Units]:
-    """How often each hidden unit is active on ids or a medium (`lens.layers`).
+def unit_activity(model: Any, x: Input, threshold: float = 0.0) -> list[Units]:
+    """How often each hidden unit is active on an input (`lens.layers`).
 
     Args:
         threshold: a unit is active at a token where its magnitude is above so many root mean squares of all units there. 0 is

@@ -1,6 +1,6 @@
 """Nine ways to look at a model on an input, each as a table, plain data and a picture.
 
-view = VIEWS["activations"](loaded, x)      x: ids of a text, 1 × T, or a medium (`lens.inputs.read_file`)
+view = VIEWS["activations"](loaded, x)      x: as `lens.inputs` reads a text, a file or parts
 view.columns, view.rows      what is printed
 view.data                    the same and more, as plain values (JSON)
 view.draw()                  a matplotlib figure
@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from cutaway.core.errors import ConfigError, RequestError
@@ -23,8 +22,9 @@ from cutaway.lens.expert_load import expert_load
 from cutaway.lens.gradient_norms import gradient_norms
 from cutaway.lens.hooks import capture
 from cutaway.lens.jacobian import cuts, jacobian_at, spectral_norm, vjp
-from cutaway.lens.layers import block_names, is_medium, layer_names, layer_output, read_input
+from cutaway.lens.layers import Input, block_names, ids_of, is_medium, layer_names, layer_output, read_input
 from cutaway.lens.neighbours import neighbours
+from cutaway.lens.parts import Parts
 from cutaway.lens.pca import anisotropy, pca
 from cutaway.lens.spectrum import weight_spectra
 from cutaway.lens.units import unit_activity
@@ -48,7 +48,7 @@ class View:
     draw: Callable[[], "Figure"]
 
 
-def view_activations(loaded: Loaded, x: Tensor) -> View:
+def view_activations(loaded: Loaded, x: Input) -> View:
     """Mean, spread, largest magnitude and share of zeros, by block and kind of module."""
     found = [asdict(row) for row in activations(loaded.model, x)]
     columns = ("layer", "kind", "mean", "std", "largest", "zeros")
@@ -56,14 +56,14 @@ def view_activations(loaded: Loaded, x: Tensor) -> View:
     return View("activations", columns, rows, {"activations": found}, lambda: figures.draw_activations(found))
 
 
-def view_gradients(loaded: Loaded, x: Tensor) -> View:
+def view_gradients(loaded: Loaded, x: Input) -> View:
     """Gradient norms of the text's loss, by block and position."""
     found = gradient_norms(loaded.model, x)
     stream = found.stream_LT.tolist()
     data: dict[str, Any] = {
         "loss": found.loss,
         "layers": found.layers,
-        "tokens": _words(loaded, x, x.shape[1]),
+        "tokens": _words(loaded, x, len(found.embedding_T)),
         "weights": found.weights,
         "stream": stream,
         "embedding": found.embedding_T.tolist(),
@@ -77,7 +77,7 @@ def view_gradients(loaded: Loaded, x: Tensor) -> View:
     return View(title, columns, rows, data, lambda: figures.draw_gradients(data))
 
 
-def view_jacobian(loaded: Loaded, x: Tensor) -> View:
+def view_jacobian(loaded: Loaded, x: Input) -> View:
     """Of each block on the whole text: the spectral norm; at the last position: the singular values, D of them.
 
     And one vector-Jacobian product: how much the length of the last position's output depends on each position of the input.
@@ -108,7 +108,7 @@ def view_jacobian(loaded: Loaded, x: Tensor) -> View:
     return View("Jacobians of the blocks", columns, rows, data, lambda: figures.draw_jacobian(data))
 
 
-def view_attention(loaded: Loaded, x: Tensor) -> View:
+def view_attention(loaded: Loaded, x: Input) -> View:
     """Every head's map; in the table how many bits its rows spread over, and the weight on the first and on the own position."""
     maps = {name: weights[0] for name, weights in named_maps(loaded.model, x).items()}
     rows = []
@@ -126,14 +126,15 @@ def view_attention(loaded: Loaded, x: Tensor) -> View:
 
 
 @torch.inference_mode()
-def view_pca(loaded: Loaded, x: Tensor) -> View:
+def view_pca(loaded: Loaded, x: Input) -> View:
     """How many directions the hidden states take, layer by layer, and whether they all point the same way."""
     model, names = loaded.model, layer_names(loaded.model, x)
     with capture(model, names) as calls:
         read_input(model, x)
     states = {name: layer_output(calls[name]).flatten(0, -2) for name in names}
     if not is_medium(x):
-        states = {"embedding": model.embedding(x[0]), **states}
+        first = calls[names[0]].inputs[0][0] if isinstance(x, Parts) else model.embedding(x[0])
+        states = {"embedding": first, **states}
     found: list[dict[str, Any]] = []
     for layer, (name, x_TD) in enumerate(states.items(), int(is_medium(x))):
         parts = pca(x_TD)
@@ -158,7 +159,7 @@ def view_pca(loaded: Loaded, x: Tensor) -> View:
     return View(title, columns, rows, data, lambda: figures.draw_pca(data))
 
 
-def view_spectrum(loaded: Loaded, x: Tensor) -> View:
+def view_spectrum(loaded: Loaded, x: Input) -> View:
     """Singular values of every weight matrix; the input plays no part."""
     found: list[dict[str, Any]] = [
         {
@@ -185,7 +186,7 @@ def view_spectrum(loaded: Loaded, x: Tensor) -> View:
     return View("weight spectra", columns, rows, {"matrices": found}, lambda: figures.draw_spectrum(found))
 
 
-def view_units(loaded: Loaded, x: Tensor) -> View:
+def view_units(loaded: Loaded, x: Input) -> View:
     """Feed-forward units that the text never wakes."""
     found: list[dict[str, Any]] = [
         {
@@ -207,7 +208,7 @@ def view_units(loaded: Loaded, x: Tensor) -> View:
     return View(title, columns, rows, {"networks": found}, lambda: figures.draw_units(found))
 
 
-def view_experts(loaded: Loaded, x: Tensor) -> View:
+def view_experts(loaded: Loaded, x: Input) -> View:
     """The share of the text's tokens that each expert got."""
     found = {name: load.tolist() for name, load in expert_load(loaded.model, x).items()}
     columns = ("module", "experts", "most", "least", "unused", "effective number")
@@ -225,19 +226,19 @@ def view_experts(loaded: Loaded, x: Tensor) -> View:
     return View("expert load", columns, rows, {"load": found}, lambda: figures.draw_experts(found))
 
 
-def view_neighbours(loaded: Loaded, x: Tensor) -> View:
+def view_neighbours(loaded: Loaded, x: Input) -> View:
     """For each token of the text, the tokens whose embeddings point the same way."""
     if not hasattr(loaded.model, "embedding"):
         family = loaded.model.config.model_type
         raise ConfigError(f"a model of the family {family} has no token embedding", field="model")
     if is_medium(x):
         raise ConfigError("only tokens of a text have neighbours", field="--what", value="neighbours")
-    if not x.numel():
+    if not ids_of(x).numel():
         raise RequestError("holds no token", field="text")
     embedding_VD = loaded.model.embedding.weight
     k = min(8, len(embedding_VD) - 1)
     found: list[dict[str, Any]] = []
-    for id in dict.fromkeys(x[0].tolist()):
+    for id in dict.fromkeys(x.text_ids if isinstance(x, Parts) else ids_of(x)[0].tolist()):
         near = [{**asdict(one), "text": _word(loaded, one.id)} for one in neighbours(embedding_VD, id, k)]
         found.append({"id": id, "text": _word(loaded, id), "neighbours": near})
     rows = [
@@ -248,7 +249,7 @@ def view_neighbours(loaded: Loaded, x: Tensor) -> View:
     return View("neighbours in the embedding", columns, rows, {"tokens": found}, lambda: figures.draw_neighbours(found))
 
 
-VIEWS: dict[str, Callable[[Loaded, Tensor], View]] = {
+VIEWS: dict[str, Callable[[Loaded, Input], View]] = {
     "activations": view_activations,
     "attention": view_attention,
     "gradients": view_gradients,
@@ -261,11 +262,13 @@ VIEWS: dict[str, Callable[[Loaded, Tensor], View]] = {
 }
 
 
-def _words(loaded: Loaded, x: Tensor, positions: int) -> list[str]:
+def _words(loaded: Loaded, x: Input, positions: int) -> list[str]:
     """The tokens of a text; of a medium the number of each position, from 0."""
     if is_medium(x):
         return [str(position) for position in range(positions)]
-    return [_word(loaded, id) for id in x[0].tolist()]
+    ids = ids_of(x)[0].tolist()
+    media = x.media if isinstance(x, Parts) else ("",) * len(ids)
+    return [medium or _word(loaded, id) for id, medium in zip(ids, media, strict=True)]
 
 
 def _word(loaded: Loaded, id: int) -> str:
