@@ -1,6 +1,6 @@
 """C++ files of the package, compiled on first use by the system's compiler with this machine's instructions, and kept.
 
-The cache is keyed by the source, the compiler and the processor, so a change of any of them compiles anew.
+The cache is keyed by the source and the headers beside it, the compiler and the processor, so a change of any of them compiles anew.
 """
 
 import ctypes
@@ -33,7 +33,8 @@ def _compiled(name: str) -> Path:
     source = SOURCES / f"{name}.cpp"
     compiler = os.environ.get("CXX", "g++")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    key = hashlib.sha256("\0".join([source.read_text(), version, " ".join(_FLAGS), _processor()]).encode()).hexdigest()
+    texts = [path.read_text() for path in (source, *sorted(SOURCES.glob("*.h")))]
+    key = hashlib.sha256("\0".join([*texts, version, " ".join(_FLAGS), _processor()]).encode()).hexdigest()
     library = cache_dir() / "native" / f"{name}-{key[:16]}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,8 @@ def chunk_positions(N: int, V: int, D: int) -> int:
 def held_bytes(N: int, weight_VD: Tensor, number: torch.dtype, device_type: str = "cpu") -> int:
     """Bytes that `linear_cross_entropy` of N positions holds at its most, beside what it is given.
 
-    Logits of one chunk and the softmax of some rows of them; the weight in the products' format; its gradient, and the product that is
-    added to it.
+    Logits of one chunk and the softmax of some rows of them; the weight in the products' format; its gradient, and the product
+    that is added to it.
 
     Args:
         number: the format of the products.
@@ -49,7 +49,7 @@ def held_bytes(N: int, weight_VD: Tensor, number: torch.dtype, device_type: str 
     chunk = chunk_positions(N, V, D)
     logits = chunk * V * number.itemsize + min(chunk, _rows_at_a_time(V, device_type) or chunk) * V * 4
     copied = V * D * number.itemsize if number != weight_VD.dtype else 0
-    product = V * D // _weight_parts(V, D, device_type) * number.itemsize
+    product = V * D // _weight_parts(V * D, device_type) * number.itemsize
     return logits + copied + (weight_VD.nbytes + product if weight_VD.requires_grad else 0)
 
 
@@ -154,8 +154,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _add_product(grad_VD: Tensor, errors_CV: Tensor, h_CD: Tensor, first: bool) -> None:
-    """Add `errors.T @ h`, or begin with it; some rows at a time on the CPU, so that the product is still in the cache when it is added."""
-    parts = _weight_parts(*grad_VD.shape, grad_VD.device.type)
+    """Add `errors.T @ h`, or begin with it; on the CPU some rows at a time, so that the product is added from the cache."""
+    parts = _weight_parts(grad_VD.numel(), grad_VD.device.type)
     for grad_RD, errors_CR in zip(grad_VD.tensor_split(parts), errors_CV.tensor_split(parts, 1), strict=True):
         product_RD = errors_CR.T @ h_CD
         grad_RD.copy_(product_RD) if first else grad_RD.add_(product_RD)
@@ -197,6 +197,6 @@ def _rows_at_a_time(V: int, device_type: str) -> int | None:
     return max(1, _IN_CACHE // V) if device_type == "cpu" else None
 
 
-def _weight_parts(V: int, D: int, device_type: str) -> int:
+def _weight_parts(numbers: int, device_type: str) -> int:
     """In which the weight's gradient is computed."""
-    return -(-V * D // _PRODUCT_IN_CACHE) if device_type == "cpu" else 1
+    return -(-numbers // _PRODUCT_IN_CACHE) if device_type == "cpu" else 1

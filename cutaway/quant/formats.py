@@ -1,0 +1,204 @@
+"""The block formats of GGUF files whose products we compute without dequantising, and their order in memory for that.
+
+A file stores each row as blocks of columns. In memory a matrix is cut into tiles of 16 rows, a tile into blocks of the same
+columns, and inside a block the codes of four columns of all 16 rows stand together (`native/products.h` reads them, and names the
+formats in the same order). Codes, scales and offsets are the file's own: weight = scale · code + offset, nothing is rounded
+again.
+
+Shapes: R rows (a multiple of 16 in memory), J tiles of L = 16 rows, N blocks in a row, G groups of 32 columns in a block. All
+tensors here are of bytes, unless said otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+L, GROUP = 16, 32
+
+
+@dataclass(frozen=True)
+class Format:
+    """How numbers are stored.
+
+    Args:
+        code: its place in `FORMATS`, by which the kernels know it.
+        columns, stored: columns of a block, and its bytes in a file.
+        codes: blocks R × N × stored to codes R × N × columns.
+        scales: the same to the file's own numbers about them: tensors R × N × bytes, in the order of the tile.
+        high_bits: those of a code beyond four; 4 means that a code is a whole byte.
+        values: codes in float32 and numbers about them, both of tiles, to weights; see `_Parts`.
+    """
+
+    name: str
+    code: int
+    columns: int
+    stored: int
+    high_bits: int
+    codes: Callable[[Tensor], Tensor]
+    scales: Callable[[Tensor], list[Tensor]]
+    values: Callable[[Tensor, list[Tensor]], Tensor]
+
+    @property
+    def tile_bytes(self) -> int:
+        """Of one block of a tile: as many as 16 blocks of the file have, or a little more."""
+        return self._code_bytes + sum(L * width for width in self._scale_widths)
+
+    @property
+    def _code_bytes(self) -> int:
+        return L * self.columns * (4 + self.high_bits) // 8
+
+    @property
+    def _scale_widths(self) -> list[int]:
+        return [part.shape[-1] for part in self.scales(torch.zeros(1, 1, self.stored, dtype=torch.uint8))]
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """Rows of blocks as in a file, R × bytes, to tiles, J × N × tile_bytes."""
+        rows = functional.pad(rows, (0, 0, 0, -len(rows) % L))
+        blocks = rows.view(len(rows), -1, self.stored)
+        parts = [_by_quads(plane) for plane in self._planes(self.codes(blocks))]
+        return torch.cat([torch.cat(parts, -1).flatten(2), *(_by_lanes(scale) for scale in self.scales(blocks))], -1)
+
+    def unpack(self, tiles: Tensor) -> Tensor:
+        """Tiles to weights in float32, R × columns of the matrix: what the kernels multiply with."""
+        J, N, _ = tiles.shape
+        G = self.columns // GROUP
+        groups = tiles[..., : self._code_bytes].view(J, N, G, -1)
+        codes = self._codes_of(groups)  # J × N × G × 32 × L
+        scales, start = [], self._code_bytes
+        for width in self._scale_widths:
+            stop = start + L * width
+            scales.append(tiles[..., start:stop].contiguous())
+            start = stop
+        weights = self.values(codes.float(), scales)
+        return weights.permute(0, 4, 1, 2, 3).reshape(J * L, N * self.columns)
+
+    def _planes(self, codes: Tensor) -> list[Tensor]:
+        """Codes R × N × columns to what is stored of each group: tensors R × N × G × bytes."""
+        c = codes.unflatten(-1, (-1, GROUP))
+        if self.high_bits == 4:
+            return [c]
+        planes = [c[..., :16] & 15 | (c[..., 16:] & 15) << 4]
+        high = c >> 4
+        if self.high_bits == 1:
+            planes.append(_joined(high.unflatten(-1, (8, 4)), 1))
+        if self.high_bits == 2:
+            planes += [_joined(side.unflatten(-1, (4, 4)), 2) for side in high.split(16, -1)]
+        return planes
+
+    def _codes_of(self, groups: Tensor) -> Tensor:
+        """J × N × G × bytes to J × N × G × 32 × L."""
+        quads = groups.unflatten(-1, (-1, L, 4)).transpose(-1, -2)  # … × quads × 4 × L
+        if self.high_bits == 4:
+            return quads.flatten(-3, -2)
+        low = torch.cat((quads[..., :4, :, :] & 15, quads[..., :4, :, :] >> 4), -3)
+        if self.high_bits == 1:
+            low = low | torch.stack([quads[..., 4, :, :] >> j & 1 for j in range(8)], -3) << 4
+        if self.high_bits == 2:
+            high = [quads[..., 4 + side, :, :] >> 2 * j & 3 for side in range(2) for j in range(4)]
+            low = low | torch.stack(high, -3) << 4
+        return low.flatten(-3, -2)
+
+
+def _joined(bits: Tensor, width: int) -> Tensor:
+    """… × n × 4 small numbers to … × 4 bytes, the first in the lowest bits."""
+    return torch.stack([bits[..., j, :] << width * j for j in range(bits.shape[-2])]).sum(0).to(torch.uint8)
+
+
+def _by_quads(plane: Tensor) -> Tensor:
+    """R × N × G × bytes to J × N × G × (quads · L · 4)."""
+    R, N, G, width = plane.shape
+    return plane.view(R // L, L, N, G, width // 4, 4).permute(0, 2, 3, 4, 1, 5).reshape(R // L, N, G, L * width)
+
+
+def _by_lanes(scale: Tensor) -> Tensor:
+    """R × N × (numbers · bytes of each) to J × N × (numbers · L · bytes of each); see `_numbers`."""
+    R, N, width = scale.shape
+    size = 2 if width == 2 else 1
+    return scale.view(R // L, L, N, width // size, size).permute(0, 2, 3, 1, 4).reshape(R // L, N, L * width)
+
+
+def _halves(scale: Tensor) -> Tensor:
+    """Numbers in half precision, J × N × 2 L bytes, to J × N × 1 × 1 × L in float32."""
+    return scale.view(torch.float16).float()[:, :, None, None]
+
+
+def _bytes(scale: Tensor, per_group: int = 1, signed: bool = False) -> Tensor:
+    """J × N × (G · per_group · L) to J × N × G × 32 × L in float32."""
+    numbers = (scale.view(torch.int8) if signed else scale).float().unflatten(-1, (-1, per_group, L))
+    return numbers.repeat_interleave(GROUP // per_group, -2)
+
+
+def _low_high(qs: Tensor) -> Tensor:
+    """Bytes … × n to 2 n codes: the low halves of all, then the high ones."""
+    return torch.cat((qs & 15, qs >> 4), -1)
+
+
+def _k_codes(qs: Tensor) -> Tensor:
+    """Q4_K, Q5_K: every 32 bytes hold 64 columns."""
+    return _low_high(qs.unflatten(-1, (4, 32))).flatten(-2)
+
+
+def _k_scales(blocks: Tensor) -> list[Tensor]:
+    """Q4_K, Q5_K: 12 bytes of six-bit numbers become a scale and a minimum per group; d and dmin stay."""
+    d, dmin, q = blocks[..., :2], blocks[..., 2:4], blocks[..., 4:16]
+    first, second, third = q[..., :4], q[..., 4:8], q[..., 8:]
+    scale = torch.cat((first & 63, third & 15 | first >> 6 << 4), -1)
+    minimum = torch.cat((second & 63, third >> 4 | second >> 6 << 4), -1)
+    return [torch.stack((scale, minimum), -1).flatten(-2), d, dmin]
+
+
+def _k_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
+    both, d, dmin = scales
+    scale, minimum = both.unflatten(-1, (-1, 2, L)).unbind(-2)
+    return codes * (_halves(d) * _bytes(scale.flatten(-2))) - _halves(dmin) * _bytes(minimum.flatten(-2))
+
+
+def _q5_codes(blocks: Tensor) -> Tensor:
+    high = torch.stack([blocks[..., 16:48] >> j & 1 for j in range(8)], -2).flatten(-2)
+    return _k_codes(blocks[..., 48:]) | high << 4
+
+
+def _q6_codes(blocks: Tensor) -> Tensor:
+    low = blocks[..., :128].unflatten(-1, (2, 64))
+    high = blocks[..., 128:192].unflatten(-1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3
+    return (_low_high(low) | high.flatten(-2) << 4).flatten(-2)
+
+
+def _q6_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
+    per_half, d = scales
+    return (codes - 32) * (_halves(d) * _bytes(per_half, 2, signed=True))
+
+
+_ALL = (
+    Format(
+        "Q4_0", 0, 32, 18, 0,
+        codes=lambda b: _low_high(b[..., 2:]),
+        scales=lambda b: [b[..., :2]],
+        values=lambda c, s: (c - 8) * _halves(s[0]),
+    ),
+    Format(
+        "Q4_1", 1, 32, 20, 0,
+        codes=lambda b: _low_high(b[..., 4:]),
+        scales=lambda b: [b[..., :2], b[..., 2:4]],
+        values=lambda c, s: c * _halves(s[0]) + _halves(s[1]),
+    ),
+    Format(
+        "Q8_0", 2, 32, 34, 4,
+        codes=lambda b: b[..., 2:] ^ 128,
+        scales=lambda b: [b[..., :2]],
+        values=lambda c, s: (c - 128) * _halves(s[0]),
+    ),
+    Format("Q4_K", 3, 256, 144, 0, codes=lambda b: _k_codes(b[..., 16:]), scales=_k_scales, values=_k_values),
+    Format("Q5_K", 4, 256, 176, 1, codes=_q5_codes, scales=_k_scales, values=_k_values),
+    Format(
+        "Q6_K", 5, 256, 210, 2,
+        codes=_q6_codes,
+        scales=lambda b: [b[..., 192:208], b[..., 208:]],
+        values=_q6_values,
+    ),
+)  # fmt: skip
+
+FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
