@@ -1,7 +1,7 @@
 """cutaway COMMAND …
 
 Each other file in this folder is one command, named after it: it has a function `main` (one command) or a typer `app`
-(a group), and a `PANEL`, the heading under which the help lists it.
+(a group), and a `PANEL`, the heading under which the help lists it. A command of a group may be a file too: GROUP_COMMAND.
 """
 
 import os
@@ -36,7 +36,10 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 for found in pkgutil.iter_modules(cli.__path__):
     if found.name != "main":
         module = import_module(f"cutaway.cli.{found.name}")
-        if hasattr(module, "app"):
+        group, _, command = found.name.partition("_")
+        if command:
+            import_module(f"cutaway.cli.{group}").app.command(command)(module.main)
+        elif hasattr(module, "app"):
             app.add_typer(module.app, name=found.name, rich_help_panel=module.PANEL)
         else:
             app.command(name=found.name, rich_help_panel=module.PANEL)(module.main)

@@ -32,18 +32,14 @@ def train(
     encoding: Encoding = "utf-8",
 ) -> None:
     """Train a tokeniser on files."""
-    from cutaway.core.config import load_config, save_config
-    from cutaway.core.errors import DataError
+    from cutaway.cli.data import files_and_settings
+    from cutaway.core.config import save_config
     from cutaway.core.progress import step
     from cutaway.data.read import find_files
     from cutaway.data.shapes import Texts
     from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 
-    overrides = [f"kind={kind}", *(given for given in files if "=" in given and not Path(given).exists())]
-    paths = [given for given in files if given not in overrides]
-    if not paths:
-        raise DataError("name at least one file", field="files")
-    settings = load_config(TrainTokenizerConfig, config, overrides)
+    paths, settings = files_and_settings([f"kind={kind}", *files], TrainTokenizerConfig, config)
     found = find_files(paths)
     with step(f"training on {len(found)} files"):
         tokenizer = train_tokenizer(Texts(found, encoding), settings)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cutaway.cli.data import app
+from cutaway.cli.main import app
 from cutaway.core.errors import CutawayError
 from cutaway.data.read import read_records
 from cutaway.models.huggingface import save_model
@@ -33,7 +33,7 @@ def rows(tmp_path):
 
 
 def run(*arguments):
-    done = CliRunner().invoke(app, list(map(str, arguments)))
+    done = CliRunner().invoke(app, ["data", *map(str, arguments)])
     if isinstance(done.exception, CutawayError):
         raise done.exception
     assert done.exit_code == 0, done.output

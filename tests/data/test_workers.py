@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cutaway.cli.data import app
+from cutaway.cli.main import app
 from cutaway.core.config import load_config
 from cutaway.core.errors import ConfigError, CutawayError, DataError, ResourceError
 from cutaway.data.read import Record
@@ -89,7 +89,7 @@ def rows(tmp_path):
 
 
 def clean(rows, out, *settings) -> tuple[bytes, dict]:
-    done = CliRunner().invoke(app, ["clean", str(rows), "--out", str(out), "--json", *settings])
+    done = CliRunner().invoke(app, ["data", "clean", str(rows), "--out", str(out), "--json", *settings])
     if isinstance(done.exception, CutawayError):
         raise done.exception
     return out.read_bytes(), {**json.loads(done.stdout.splitlines()[-1]), "out": None}
@@ -98,7 +98,7 @@ def clean(rows, out, *settings) -> tuple[bytes, dict]:
 def encoded(rows, folder, *settings) -> dict[str, bytes]:
     """The files of the store that the command makes."""
     words = ["encode", str(rows), "--json", f"tokenizer={rows.parent / 'tokenizer'}", "seq_len=32", f"cache={folder}"]
-    done = CliRunner().invoke(app, [*words, *settings])
+    done = CliRunner().invoke(app, ["data", *words, *settings])
     if isinstance(done.exception, CutawayError):
         raise done.exception
     (made,) = folder.iterdir()
@@ -121,7 +121,7 @@ def test_what_processes_encoded_is_the_same_and_a_run_finds_it(rows, tmp_path, t
     config = DataConfig(path=rows, seq_len=32, cache=tmp_path / "two")
     assert open_corpus(config, load_tokenizer(tmp_path / "tokenizer"), 0).train.store.tokens > 0
     with pytest.raises(ConfigError, match="tokenizer: is required"):
-        CliRunner().invoke(app, ["encode", str(rows)], catch_exceptions=False)
+        CliRunner().invoke(app, ["data", "encode", str(rows)], catch_exceptions=False)
 
 
 def test_without_ray_it_says_so(rows, tmp_path, monkeypatch):
