@@ -92,7 +92,8 @@ def add_lora(model: nn.Module, config: LoraConfig) -> list[str]:
         raise ConfigError("the model has LoRA adapters already", field="lora")
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if config.targets == "all-linear":
-        head = set(model.lm_head.modules()) if isinstance(getattr(model, "lm_head", None), nn.Module) else set()
+        lm_head = getattr(model, "lm_head", None)
+        head = set(lm_head.modules()) if isinstance(lm_head, nn.Module) else set()
         names = [name for name, module in linear.items() if module not in head]
     else:
         names = [name for name in linear if any(_ends(name, target) for target in config.targets)]

@@ -99,7 +99,8 @@ def train(
     evaluate: Callable[[], float] | None = None,
     seed: int = 0,
 ) -> Outcome:
-    """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there.
+    """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there, and
+    leaves it to `clear`.
 
     Args:
         model: parameters that require a gradient are trained.
@@ -181,10 +182,14 @@ def train(
     if standing.best is not None:
         files.read(best)
     save_weights(files, out / files.name)
-    for folder in (last, best) if is_first() else ():
-        shutil.rmtree(folder, ignore_errors=True)
     model.eval()
     return Outcome(standing.step, standing.tokens, standing.best, standing.best_step)
+
+
+def clear(out: Path) -> None:
+    """Take away what a run goes on from: it is done."""
+    for name in ("last", "best"):
+        shutil.rmtree(out / name, ignore_errors=True)
 
 
 class _Speed:

@@ -17,7 +17,7 @@ from cutaway.core.seeds import seed_all
 from cutaway.data.stream import Stream
 from cutaway.optim.adamw import OptimConfig
 from cutaway.train.checkpoint import WeightFiles
-from cutaway.train.loop import LoopConfig, peek, train
+from cutaway.train.loop import LoopConfig, clear, peek, train
 from cutaway.train.memory import refuse_if_too_large, static_memory, training_memory
 from cutaway.train.objectives import Objective
 from cutaway.train.parallel import check_processes
@@ -121,4 +121,5 @@ def carry_out(config: RunConfig, prepare: Callable[[torch.device, torch.dtype], 
     }
     if is_first():
         finish_run(config.out, report)
+        clear(config.out)
     return report

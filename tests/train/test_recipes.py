@@ -251,6 +251,27 @@ def test_an_interrupted_finetune_of_adapters_resumes_bit_for_bit(folder, base, t
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_run_that_fails_after_training_goes_on_from_its_checkpoint(folder, base, tmp_path, monkeypatch):
+    from cutaway.train import finetune as recipe
+
+    def full(*_):
+        raise ResourceError("the disk is full")
+
+    settings, plain, calls = ("loop.checkpoint_every=3", "loop.eval_every=2"), recipe.causal_lm, []
+    finetuned(folder, base, tmp_path / "whole", *settings)
+    with monkeypatch.context() as patch, pytest.raises(ResourceError):
+        patch.setattr(recipe, "save_model", full)
+        finetuned(folder, base, tmp_path / "run", *settings)
+    monkeypatch.setattr(recipe, "causal_lm", lambda *given, **named: calls.append(named) or plain(*given, **named))
+    finetuned(folder, base, tmp_path / "run", *settings)
+    assert sum(bool(named) for named in calls) == 1 + 2, "a look at what a step takes, and steps 7 and 8"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        *("adapter", "config.yaml", "metrics.jsonl", "model", "report.json")
+    ]
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_what_will_not_fit_is_refused_before_it_begins(folder, base, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 1_000_000)
     with pytest.raises(ResourceError, match=r"training needs about .*weights.*1 MB are free.*lower data.rows"):
