@@ -54,6 +54,15 @@ LLAMA_70B = {
     "num_key_value_heads": 8,
 }
 MIXTRAL = {**LLAMA_7B, "model_type": "mixtral", "intermediate_size": 14336, "num_key_value_heads": 8}
+T5_BASE = {
+    "model_type": "t5",
+    "vocab_size": 32128,
+    "d_model": 768,
+    "d_ff": 3072,
+    "num_layers": 12,
+    "num_heads": 12,
+    "d_kv": 64,
+}
 PARTS = ("weights", "gradients", "optimiser", "copies", "activations", "logits")
 GPT2 = {"model_type": "gpt2", "vocab_size": 50257}
 SMALL: dict[str, dict[str, Any]] = {
@@ -113,6 +122,7 @@ def random_batch(name: str, rows: int, length: int, source: int) -> tuple[Any, A
         (LLAMA_7B, 6_738_415_616, 6_738_415_616),  # Touvron et al. 2023: 6.7B
         (LLAMA_70B, 68_976_648_192, 68_976_648_192),  # Llama 2 70B
         (MIXTRAL, 46_702_792_704, 12_879_925_248),  # Jiang et al. 2024: 47B, 13B active
+        (T5_BASE, 222_903_552, 222_903_552),  # Hugging Face's t5-base
     ],
 )
 def test_parameters_are_the_published_ones(shape, all_of_them, active):
