@@ -18,19 +18,21 @@ def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; when the block ends without an error, flush it and rename it to `path`.
 
     Raises:
-        ResourceError: the disk is full; `path` is as it was.
+        ResourceError: nothing can be written there, or the disk is full; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with _refusal_is_ours(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         with disk_full_is_ours(path):
             yield temporary
             _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-        _flush(path.parent)
+        with _refusal_is_ours(path):
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
+            _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,9 +43,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     A folder that stood there is moved aside first and removed last, so that a kill at any moment leaves the old one or
     the new one whole: `recover_folder` undoes a swap that was cut in the middle.
+
+    Raises:
+        ResourceError: as `new_file`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
+    with _refusal_is_ours(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new."))
     try:
         with disk_full_is_ours(path):
             yield temporary
@@ -103,6 +109,15 @@ def disk_full_is_ours(path: Path) -> Iterator[None]:
         if full:
             raise ResourceError("the disk is full; nothing was changed", field="path", value=str(path)) from err
         raise
+
+
+@contextmanager
+def _refusal_is_ours(path: Path) -> Iterator[None]:
+    """Turn what the system refuses (no right, no such place, a file where a folder should be) into a `ResourceError`."""
+    try:
+        yield
+    except OSError as err:
+        raise ResourceError(f"cannot be written: {err.strerror}", field="path", value=str(path)) from None
 
 
 def resource(name: str) -> Path:

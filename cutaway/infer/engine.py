@@ -110,11 +110,7 @@ class Engine:
             raise RequestError("is empty", field="prompt")
         if any(not 0 <= id < V for id in request.prompt_ids):
             raise RequestError(f"holds a token id outside 0 to {V - 1}", field="prompt")
-        wrong = [id for id in request.sampling.logit_bias if not 0 <= id < V]
-        if wrong:
-            raise RequestError(f"token id outside 0 to {V - 1}", field="logit_bias", value=wrong[0])
-        if any(not 0 <= id < V for word in request.sampling.bad_words for id in word):
-            raise RequestError(f"holds a token id outside 0 to {V - 1}", field="bad_words")
+        request.sampling.check_ids(V)
         assert all(len(value) == length for value in request.inputs.values()), (
             "inputs are those of the prompt's positions"
         )

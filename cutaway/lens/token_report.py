@@ -63,6 +63,7 @@ def token_report(
     model, tokenizer = loaded.model, loaded.tokenizer
     _check(model, ids, position, prompt_length, alternatives)
     before, chosen, sampling = list(ids[:position]), ids[position], sampling or Sampling()
+    sampling.check_ids(model.embedding.num_embeddings)
     attends = module_names(model, Attend)
     with capture(model, [*attends, *block_names(model)]) as calls:
         h_D = model(torch.tensor([before], device=model.embedding.weight.device))[0, -1]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import xxhash
 
-from cutaway.core.errors import BusyError, ConfigError, CutawayError, DataError, RequestError
+from cutaway.core.errors import BusyError, ConfigError, CutawayError, DataError, RequestError, ResourceError
 from cutaway.core.files import write_text
 from cutaway.core.progress import Progress
 from cutaway.retrieve.chunk import ChunkConfig, chunk
@@ -97,7 +97,7 @@ class Index:
         chunking: ChunkConfig | None = None,
         dimensions: int | None = None,
     ) -> "Index":
-        """Open the index in `folder`, or begin an empty one.
+        """Open the index in `folder`, or begin an empty one; it is an index from its first update on.
 
         Args:
             dimensions: of the vectors that are searched. Shorter than the encoder's, they are found by `retrieve.shrink` once
@@ -109,21 +109,17 @@ class Index:
         embedder, chunking = embedder or Embedder(), chunking or ChunkConfig()
         check_dimensions(dimensions, embedder.width)
         about = folder / _ABOUT
-        mine = {"embedder": embedder.name, "width": embedder.width, **chunking.model_dump(), "dimensions": dimensions}
         if about.exists():
             made = _read_about(about)
-            if dimensions is None:
-                dimensions = mine["dimensions"] = made.get("dimensions")
-            for name in mine:
-                if made.get(name) != mine[name]:
+            dimensions = made.get("dimensions") if dimensions is None else dimensions
+            for name, mine in _about(embedder, chunking, dimensions).items():
+                if made.get(name) != mine:
                     raise ConfigError(
-                        f"was made with {name} {made.get(name)!r}, not {mine[name]!r}",
+                        f"was made with {name} {made.get(name)!r}, not {mine!r}",
                         field="index",
                         value=str(folder),
                         hint="use another folder, or index again into a new one",
                     )
-        else:
-            write_text(about, json.dumps(mine, indent=1))
         return cls(folder, embedder, chunking, dimensions)
 
     @classmethod
@@ -156,13 +152,12 @@ class Index:
         """See what other processes have written since."""
         if self._projection is None and is_shrunk(self.folder):
             self._open_store()
-        if self._version == self._store.version:
+        if self._version == (version := self._store.version):
             return
-        self._version = self._store.version
-        self._rows, vectors_ND = self._store.read()
-        self._by_id = {row["id"]: number for number, row in enumerate(self._rows)}
-        self._vectors = ExactVectors(vectors_ND)
-        self._full_text = FullText([_context(row) for row in self._rows])
+        rows, vectors_ND = self._store.read()
+        by_id = {row["id"]: number for number, row in enumerate(rows)}
+        self._vectors, self._full_text = ExactVectors(vectors_ND), FullText([_context(row) for row in rows])
+        self._version, self._rows, self._by_id = version, rows, by_id  # last: other threads look passages up meanwhile
 
     def update(self, documents: Path) -> UpdateReport:
         """Bring the index in line with a folder, or take in one file: new, changed and deleted documents.
@@ -175,6 +170,9 @@ class Index:
             raise DataError("no such file or folder", field="documents", value=str(documents))
         report = UpdateReport()
         with self._writing():
+            if not (self.folder / _ABOUT).exists():
+                about = _about(self.embedder, self.chunking, self.dimensions)
+                write_text(self.folder / _ABOUT, json.dumps(about, indent=1))
             self.refresh()
             if self._projection is not None:
                 forget_whole(self.folder)
@@ -313,12 +311,22 @@ class Index:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as lock:
+        try:
+            lock = (self.folder / "lock").open("w")
+        except OSError as err:
+            why = f"cannot be written: {err.strerror}"
+            raise ResourceError(why, field="index", value=str(self.folder)) from None
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BusyError("another process is writing to it", field="index", value=str(self.folder)) from None
             yield
+
+
+def _about(embedder: Embedder, chunking: ChunkConfig, dimensions: int | None) -> dict[str, Any]:
+    """What passages and vectors are made with: those of one index with the same."""
+    return {"embedder": embedder.name, "width": embedder.width, **chunking.model_dump(), "dimensions": dimensions}
 
 
 def _read_about(file: Path) -> dict[str, Any]:

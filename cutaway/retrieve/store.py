@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cutaway.core.errors import ResourceError
+
 _TABLE = "passages"
 
 
@@ -20,13 +22,20 @@ class Store:
 
     Args:
         width: D, the length of the vectors.
+
+    Raises:
+        ResourceError: no folder can be there.
     """
 
     def __init__(self, folder: Path, width: int):
         import lancedb
         import pyarrow as pa
 
-        self._database = lancedb.connect(str(folder))
+        try:
+            self._database = lancedb.connect(str(folder))
+        except OSError as err:
+            why = f"cannot be written: {err.strerror}"
+            raise ResourceError(why, field="index", value=str(folder)) from None
         text, number = pa.string(), pa.int64()
         columns = {"id": text, "source": text, "title": text, "heading": text, "page": number, "start": number}
         columns |= {"end": number, "text": text, "content": text, "vector": pa.list_(pa.float32(), width)}

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from errno import EACCES, EADDRINUSE
 from types import FrameType
 
 import uvicorn
@@ -57,9 +58,12 @@ def _bind(config: ServeConfig) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((config.host, config.port))
         sock.listen(128)  # a client that comes before the application waits instead of failing
-    except OSError as err:
-        where = f"{config.host}:{config.port}"
+    except (OSError, UnicodeError) as err:  # the latter of a name that cannot be one
+        where, taken = f"{config.host}:{config.port}", isinstance(err, OSError) and err.errno in (EADDRINUSE, EACCES)
         raise ResourceError(
-            f"cannot listen there: {err.strerror or err}", field="port", value=where, hint="another --port"
+            f"cannot listen there: {getattr(err, 'strerror', None) or err}",
+            field="port" if taken else "host",
+            value=where,
+            hint="another --port" if taken else "an address of this machine",
         ) from None
     return sock

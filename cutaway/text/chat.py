@@ -148,7 +148,7 @@ class ChatRenderer:
 
     def _encode_run(self, text: str, base: int) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         if BREAK not in text:
-            found = self.tokenizer.backend.encode(text, add_special_tokens=False)
+            found = self.tokenizer.encoding(text, special=True)
             yield found.ids, [(base + a, base + b) for a, b in found.offsets]
             return
         position = 0

@@ -7,7 +7,8 @@ special token.
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Tokenizer:
         ends = {self.special[token] for token in END_OF_TURN if token in self.special}
         self.end_ids = frozenset(ends | ({self.eos_id} if self.eos_id is not None else set()))
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
         """One more than the largest id."""
         return max(self._vocabulary.values()) + 1
@@ -103,12 +104,21 @@ class Tokenizer:
         Args:
             special: read special tokens that are written in the text as such. Off, they are ordinary text: what somebody
                 writes can then never end a turn.
+
+        Raises:
+            TokenizerError: the text holds a lone surrogate, which stands for no character.
         """
-        return self._encode(text, special).ids
+        return self.encoding(text, special).ids
+
+    def encoding(self, text: str, special: bool = False) -> tokenizers.Encoding:
+        """The library's own result of `encode`: ids and offsets."""
+        with _unicode_only():
+            return (self.backend if special else self._plain).encode(text, add_special_tokens=False)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once, on all cores."""
-        return [found.ids for found in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with _unicode_only():
+            return [found.ids for found in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of ids; bytes that are no whole character become U+FFFD, and ids without a token nothing.
@@ -127,7 +137,7 @@ class Tokenizer:
 
     def pieces(self, text: str, special: bool = False) -> list[Piece]:
         """Every token with its place in the text."""
-        found = self._encode(text, special)
+        found = self.encoding(text, special)
         special_ids = set(self.special.values())
         return [
             Piece(id, self.token_text(id), self.token_bytes(id), start, end, id in special_ids)
@@ -210,9 +220,6 @@ class Tokenizer:
         token = self.tokens[role]
         return None if token is None else self.backend.token_to_id(token)
 
-    def _encode(self, text: str, special: bool) -> tokenizers.Encoding:
-        return (self.backend if special else self._plain).encode(text, add_special_tokens=False)
-
     @functools.cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """A copy that reads special tokens written in a text as ordinary text.
@@ -226,6 +233,15 @@ class Tokenizer:
     @functools.cached_property
     def _vocabulary(self) -> dict[str, int]:
         return self.backend.get_vocab(with_added_tokens=True)
+
+
+@contextmanager
+def _unicode_only() -> Iterator[None]:
+    """Say in words what the library makes of a lone surrogate (from JSON, or bytes of a terminal that are no UTF-8)."""
+    try:
+        yield
+    except TypeError:
+        raise TokenizerError("holds a lone surrogate, which stands for no character", field="text") from None
 
 
 def _utf8_runs(data: bytes) -> Iterable[tuple[str, bytes]]:

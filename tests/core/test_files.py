@@ -34,6 +34,17 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert os.listdir(tmp_path) == ["run"]
 
 
+@pytest.mark.parametrize("writing", [new_file, new_folder])
+def test_where_nothing_can_be_written(tmp_path, writing):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ResourceError, match=r"file/b.*cannot be written"), writing(tmp_path / "file" / "b"):
+        pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResourceError, match="Is a directory"), new_file(tmp_path / "folder"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
 def test_a_full_disk_is_said(tmp_path):
     with pytest.raises(ResourceError, match="disk is full"), new_file(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from cutaway.core.config import load_config
-from cutaway.core.errors import ConfigError
+from cutaway.core.errors import ConfigError, RequestError
 from cutaway.decode import processors as ours
 from cutaway.decode.processors import History, chain, process
 from cutaway.decode.sampling import Sampling
@@ -120,8 +120,22 @@ def test_equal_logits_keep_at_least_one_token():
 @pytest.mark.parametrize(
     "override",
     ["temperature=-1", "temperature=nan", "top_k=-1", "top_p=0", "top_p=1.5", "min_p=2", "typical_p=0",
-     "repetition_penalty=0", "presence_penalty=1e9", "seed=-1", "bad_words=[[]]", "bad_words=[]x", "topp=0.5"],
+     "repetition_penalty=0", "repetition_penalty=1e-40", "presence_penalty=1e9",
+     "logit_bias={1: .nan}", "logit_bias={1: .inf}", "seed=-1", "bad_words=[[]]", "bad_words=[]x", "topp=0.5"],
 )  # fmt: skip
 def test_absurd_settings_are_refused_by_name(override):
     with pytest.raises(ConfigError, match=override.partition("=")[0]):
         load_config(Sampling, None, [override])
+
+
+def test_a_temperature_too_low_to_divide_by_is_greedy():
+    assert Sampling(temperature=1e-40) == Sampling(temperature=0)
+    assert torch.isfinite(process(logits(0), Sampling(temperature=1e-6), History([], []))).all()
+
+
+def test_tokens_that_do_not_exist_are_refused():
+    Sampling(logit_bias={0: 1, V - 1: 1}, bad_words=((0, V - 1),)).check_ids(V)
+    for field, sampling in (("logit_bias", Sampling(logit_bias={V: 1})), ("bad_words", Sampling(bad_words=((1, -1),)))):
+        with pytest.raises(RequestError) as caught:
+            sampling.check_ids(V)
+        assert caught.value.field == field

@@ -72,6 +72,7 @@ def test_the_picture_is_drawn(loaded, tmp_path):
         ([1, 260], 1, {}, "ids"),
         (IDS, 2, {"prompt_length": 8}, "prompt_length"),
         (IDS, 2, {"alternatives": 0}, "alternatives"),
+        (IDS, 2, {"sampling": Sampling(logit_bias={999: 1})}, "logit_bias"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_field(loaded, ids, position, more, field):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cutaway.core.errors import BusyError, ConfigError, DataError, RequestError
+from cutaway.core.errors import BusyError, ConfigError, DataError, RequestError, ResourceError
 from cutaway.retrieve import index as index_module
 from cutaway.retrieve.answer import answer, conclude, ground
 from cutaway.retrieve.chunk import ChunkConfig
@@ -125,6 +125,12 @@ def test_what_is_refused(index: Index, docs: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="no index"):
         Index.existing(docs, Bag())
     assert not (docs / "index.json").exists()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        Index.open(docs / "heat.md", Bag())
+    with pytest.raises(DataError, match="no such file"):
+        Index.open(tmp_path / "second", Bag()).update(tmp_path / "none")
+    with pytest.raises(ConfigError, match="no index"):
+        Index.existing(tmp_path / "second", Bag())
     for damage in ("{", "[]"):
         (index.folder / "index.json").write_text(damage)
         with pytest.raises(ConfigError, match="damaged"):

@@ -103,6 +103,7 @@ def test_impossible_lengths_are_refused(tmp_path: Path, dimensions: int):
 
 
 def test_another_length_is_another_index(tmp_path: Path):
-    Index.open(tmp_path / "index", Bag(), dimensions=9)
+    (tmp_path / "docs").mkdir()
+    Index.open(tmp_path / "index", Bag(), dimensions=9).update(tmp_path / "docs")
     with pytest.raises(ConfigError, match="dimensions 9, not 8"):
         Index.open(tmp_path / "index", Bag(), dimensions=8)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cutaway.core.errors import ConfigError, DataError, TokenizerError
 from cutaway.text import train
+from cutaway.text.chat import ChatRenderer
 from cutaway.text.corpus import HARD, CorpusEncoder
 from cutaway.text.detokenize import Detokenizer
 from cutaway.text.gguf import tokenizer_from_gguf
@@ -99,6 +100,15 @@ def test_a_reply_that_is_cut_loses_one_character(tokenizer, text, cut):
 def stream_all(tokenizer, ids, skip_special=True):
     stream = Detokenizer(tokenizer, skip_special)
     return "".join([*[stream.push(id) for id in ids], stream.flush()])
+
+
+def test_a_lone_surrogate_is_refused():
+    tokenizer = make()
+    for ask in (tokenizer.encode, tokenizer.pieces, lambda text: tokenizer.encode_batch([text])):
+        with pytest.raises(TokenizerError, match="surrogate"):
+            ask("half of a \ud83d")
+    with pytest.raises(TokenizerError, match="surrogate"):
+        ChatRenderer(tokenizer).render([{"role": "user", "content": "half of a \ud83d"}])
 
 
 def test_no_half_character_is_streamed():
