@@ -4,6 +4,8 @@ B sounds, N samples, F mel bands, T frames.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,14 +45,8 @@ def read_audio(source: Source, rate: int) -> Tensor:
         DataError: missing, empty, truncated, no sound, without samples, not finite, or longer than `LONGEST`.
         ResourceError: soundfile is not installed.
     """
-    try:
-        import soundfile
-    except (ImportError, OSError):  # the package, or the library under it
-        raise ResourceError(
-            "soundfile is not installed, and sounds need it", field="audio", hint="pip: soundfile"
-        ) from None
     name = source_name(source)
-    with decoding(source, "audio") as file, soundfile.SoundFile(file) as sound:
+    with _opened(source) as sound:
         have, frames = sound.samplerate, sound.frames
         if not frames:
             raise DataError("holds no samples", field="audio", value=name)
@@ -65,6 +61,28 @@ def read_audio(source: Source, rate: int) -> Tensor:
     if not samples.isfinite().all():
         raise DataError("holds samples that are not finite", field="audio", value=name)
     return resample(samples, have, rate)
+
+
+def duration(source: Source) -> float:
+    """Seconds of a sound as its header has them; nothing is decoded.
+
+    Raises:
+        DataError: missing, empty or no sound. ResourceError: soundfile is not installed.
+    """
+    with _opened(source) as sound:
+        return sound.frames / sound.samplerate
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    try:
+        import soundfile
+    except (ImportError, OSError):  # the package, or the library under it
+        raise ResourceError(
+            "soundfile is not installed, and sounds need it", field="audio", hint="pip: soundfile"
+        ) from None
+    with decoding(source, "audio") as file, soundfile.SoundFile(file) as sound:
+        yield sound
 
 
 def resample(samples_N: Tensor, have: int, want: int, zeros: int = 32, rolloff: float = 0.95) -> Tensor:

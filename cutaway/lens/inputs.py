@@ -71,11 +71,11 @@ def read_parts(loaded: Loaded, row: Row) -> Parts:
         DataError: a file is missing, does not decode, or is too long; which, and in which row.
     """
     if "parts" not in inputs_of(loaded.model):
-        raise _refused(loaded, "--part", row.where)
+        raise _refused(loaded, row.where)
     return to_parts(row, loaded.model, loaded.tokenizer)
 
 
-def _refused(loaded: Loaded, field: str, value: str) -> ConfigError:
+def _refused(loaded: Loaded, field: str, value: str | None = None) -> ConfigError:
     family, kinds = loaded.model.config.model_type, " or ".join(inputs_of(loaded.model))
     what = f"a model of the family {family} reads {kinds}"
     return ConfigError(what, field=field, value=value, hint=how_to_give(loaded.model))

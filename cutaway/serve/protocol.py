@@ -4,12 +4,14 @@ Every field is honoured or refused by name; only those in `WITHOUT_EFFECT` are a
 "not given". Defaults and ranges of sampling are those of `decode.sampling.Sampling`.
 """
 
+from base64 import b64decode
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cutaway.core.config import make_config
 from cutaway.core.errors import RequestError
+from cutaway.data.parts import Part
 from cutaway.decode.sampling import Sampling
 from cutaway.retrieve.answer import PASSAGES
 
@@ -206,9 +208,53 @@ class InspectRequest(Body):
     alternatives: int = Field(10, ge=1, le=100)
 
 
+class ViewPart(Body):
+    """A text, or a file in base64 (or a `data:` address with it); a video is a list of images."""
+
+    text: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    video: list[str] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> "ViewPart":
+        if len(self.model_fields_set) != 1:
+            raise RequestError("must be one of text, image, audio and video", field="parts")
+        return self
+
+    @property
+    def part(self) -> Part:
+        """As it is read from a file of rows.
+
+        Raises:
+            RequestError: a file is no base64.
+        """
+        (kind,) = self.model_fields_set
+        content = getattr(self, kind)
+        if kind == "text":
+            return Part(kind, content)
+        return Part(kind, files=tuple(_decoded(kind, file) for file in ([content] if kind != "video" else content)))
+
+
 class ViewRequest(Body):
     """The body of `POST /v1/inspect/views`."""
 
     model: str | None = None
     what: str
-    text: str
+    text: str | None = None
+    parts: list[ViewPart] | None = Field(None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_input(self) -> "ViewRequest":
+        if self.text is None and self.parts is None:
+            raise RequestError("is required, or parts", field="text")
+        if self.text is not None and self.parts is not None:
+            raise RequestError("does not go with text", field="parts")
+        return self
+
+
+def _decoded(kind: str, text: str) -> bytes:
+    try:
+        return b64decode(text.rpartition(";base64,")[2] if text.startswith("data:") else text, validate=True)
+    except ValueError:
+        raise RequestError("is no base64", field=f"parts {kind}", value=text[:40]) from None
