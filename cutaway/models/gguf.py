@@ -1,7 +1,8 @@
 """GGUF files of the Llama family: weights, tokeniser and chat template in one file.
 
-Quantised tensors are dequantised one at a time, straight into the number format asked for. llama.cpp stores the rows of q and k
-in the order of its interleaved rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
+Quantised tensors stay in their blocks where that is asked for and their products are known (`quant`); else they are dequantised
+one at a time, straight into the number format asked for. llama.cpp stores the rows of q and k in the order of its interleaved
+rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 from cutaway.core.config import make_config
 from cutaway.core.errors import CheckpointError, ConfigError, near_matches
 from cutaway.models import llama
-from cutaway.models.gguf_file import GGUFFile
+from cutaway.models.gguf_file import GGUFFile, GGUFTensor
 from cutaway.models.huggingface import fill
 from cutaway.models.llama_config import LlamaConfig
 from cutaway.nn.rope import RopeScaling, rope_frequencies
+from cutaway.quant.formats import FORMATS
+from cutaway.quant.tensor import QuantTensor
 
 _ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -88,19 +91,27 @@ def _checked(source: str, shape: dict[str, Any]) -> LlamaConfig:
         raise CheckpointError(f"its metadata make no model: {err}", field="model", value=source) from None
 
 
-def load_gguf(file: GGUFFile, dtype: torch.dtype, device: torch.device, source: str) -> nn.Module:
-    """The model of an open file, in `dtype` on `device`."""
+def load_gguf(file: GGUFFile, dtype: torch.dtype | None, device: torch.device, source: str) -> nn.Module:
+    """The model of an open file on `device`, in `dtype`; None: in its own blocks, and what has no products there in float32."""
     config = config_from_gguf(file.metadata, file.shapes, source)
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for tensor in file.tensors:
             if tensor.name != _ROPE_FACTORS:
-                values = torch.from_numpy(tensor.dequantised())
-                yield _rename(tensor.name), _half_split(tensor.name, values, config)
+                yield _rename(tensor.name), _values(tensor, config, stored=dtype is None)
 
-    model = fill(llama.build, config, tensors(), dtype, device, source)
+    model = fill(llama.build, config, tensors(), dtype or torch.float32, device, source)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and not isinstance(parameter.data, QuantTensor))
     _check_rope(file, config, source)
     return model
+
+
+def _values(tensor: GGUFTensor, config: LlamaConfig, stored: bool) -> Tensor:
+    format = FORMATS.get(tensor.kind.name) if stored and len(tensor.shape) == 2 else None
+    if format is None:
+        return _half_split(tensor.name, torch.from_numpy(tensor.dequantised()), config)
+    return QuantTensor.read(_half_split(tensor.name, torch.from_numpy(tensor.blocks()), config), format)
 
 
 def _rename(name: str) -> str:

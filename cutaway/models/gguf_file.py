@@ -52,6 +52,10 @@ class GGUFTensor:
             raise CheckpointError("unsupported number format", field=self.name, value=self.kind.name) from None
         return np.require(values, np.float32, requirements="W")
 
+    def blocks(self) -> np.ndarray:
+        """The file's bytes, writable, one row for each of the matrix's."""
+        return self.data.reshape(self.shape[0], -1).view(np.uint8).copy()
+
 
 @dataclass(frozen=True)
 class GGUFFile:

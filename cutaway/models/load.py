@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cutaway.core.device import pick_device, pick_dtype
-from cutaway.core.errors import CheckpointError, near_matches
+from cutaway.core.errors import CheckpointError, ConfigError, near_matches
 from cutaway.models.families import family
 from cutaway.models.gguf import config_from_gguf, load_gguf
 from cutaway.models.gguf_file import open_gguf
@@ -14,6 +14,8 @@ from cutaway.models.packaged import PACKAGED, packaged_path
 from cutaway.text.gguf import tokenizer_from_gguf
 from cutaway.text.load import load_tokenizer
 from cutaway.text.tokenizer import Tokenizer
+
+STORED = "stored"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
 
     Args:
         spec: a Hugging Face folder, a `.gguf` file, or the name of a packaged model (`packaged.PACKAGED`).
-        dtype: auto, float32, bfloat16 or float16.
+        dtype: auto, float32, bfloat16 or float16; stored: quantised weights of a `.gguf` file stay in its blocks.
         device: auto, cpu, cuda …
 
     Raises:
@@ -46,8 +48,10 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
     """
     path = find(spec)
     target = pick_device(device)
-    number = pick_dtype(dtype, target)
+    number = None if dtype == STORED else pick_dtype(dtype, target)
     if path.is_dir():
+        if number is None:
+            raise ConfigError("a folder holds no blocks", field="dtype", value=dtype, hint="auto, or a .gguf file")
         model = load_model(path, number, target)
         tokenizer = load_tokenizer(path)
     else:

@@ -67,13 +67,21 @@ class Format:
         G = self.columns // GROUP
         groups = tiles[..., : self._code_bytes].view(J, N, G, -1)
         codes = self._codes_of(groups)  # J × N × G × 32 × L
-        scales, start = [], self._code_bytes
-        for width in self._scale_widths:
-            stop = start + L * width
-            scales.append(tiles[..., start:stop].contiguous())
-            start = stop
-        weights = self.values(codes.float(), scales)
+        weights = self.values(codes.float(), self._numbers(tiles))
         return weights.permute(0, 4, 1, 2, 3).reshape(J * L, N * self.columns)
+
+    def finite(self, tiles: Tensor) -> bool:
+        """Whether every number about the codes is one; codes always are."""
+        return all(
+            bool(torch.isfinite(part.view(torch.float16)).all())
+            for part in self._numbers(tiles)
+            if len(part[0, 0]) == 2 * L
+        )
+
+    def _numbers(self, tiles: Tensor) -> list[Tensor]:
+        """What a tile holds behind its codes: tensors J × N × bytes."""
+        parts = tiles[..., self._code_bytes :].split([L * width for width in self._scale_widths], -1)
+        return [part.contiguous() for part in parts]
 
     def _planes(self, codes: Tensor) -> list[Tensor]:
         """Codes R × N × columns to what is stored of each group: tensors R × N × G × bytes."""

@@ -112,4 +112,13 @@ def _embedding(ids: Tensor, weight: QuantTensor, *args: Any, **kwargs: Any) -> T
     return functional.embedding(ids, weight.dequantised())
 
 
-_HANDLED: dict[Any, Callable[..., Any]] = {functional.linear: _linear, functional.embedding: _embedding}
+def _isfinite(weight: QuantTensor) -> Tensor:
+    """Of the whole at once, without making the weights."""
+    return torch.tensor(weight.format.finite(weight.tiles))
+
+
+_HANDLED: dict[Any, Callable[..., Any]] = {
+    functional.linear: _linear,
+    functional.embedding: _embedding,
+    torch.isfinite: _isfinite,
+}
