@@ -47,15 +47,15 @@ export const get = async (path) => (await request(path)).json();
 export const post = async (path, body, signal) => (await request(path, { body, signal })).json();
 
 /** A picture as a data: address: an <img> cannot send the key, and the page's policy allows no other source. */
-export async function picture(path) {
-  const blob = await (await request(path)).blob();
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
-}
+export const picture = async (path) => asAddress(await (await request(path)).blob());
+
+/** A file, or what else has bytes, as a data: address. */
+export const asAddress = (blob) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result);
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(blob);
+});
 
 /** Yields the JSON of each server-sent event until [DONE]. Aborting `signal` closes the connection, which frees the server. */
 export async function* stream(path, body, signal) {

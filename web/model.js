@@ -1,11 +1,13 @@
-// The whole model on a text that the reader types: one of the views of POST /v1/inspect/views, as a chart and a table.
-import { post } from "./api.js";
+// The whole model on a text that the reader types, after images and sounds where the model reads them: one of the views of
+// POST /v1/inspect/views, as a chart and a table.
+import { asAddress, post } from "./api.js";
 import { Chart } from "./chart.js";
 import { Failure } from "./failure.js";
 import { html, signal, useMemo } from "./html.js";
 import { t } from "./i18n.js";
 import { language } from "./preferences.js";
 import { picture } from "./pictures.js";
+import { readsParts } from "./server.js";
 import { WORDS } from "./words.js";
 
 const VIEWS = ["activations", "gradients", "jacobian", "pca", "spectrum", "units", "experts", "neighbours", "attention"];
@@ -15,11 +17,19 @@ const what = signal("activations");
 const text = signal("Paris is the capital of France, and Rome is the capital of Italy.");
 const found = signal({}); // {view}, {error} or {busy: true}
 
+/** The text alone, or the files and then the text, as parts of one row. */
+async function input() {
+  const files = [...(document.querySelector("#seen")?.files ?? [])];
+  if (!files.length) return { text: text.value };
+  const media = files.map(async (file) => ({ [file.type.startsWith("audio") ? "audio" : "image"]: await asAddress(file) }));
+  return { parts: [...(await Promise.all(media)), ...(text.value ? [{ text: text.value }] : [])] };
+}
+
 async function look(event) {
   event?.preventDefault();
   if (found.value.busy) return;
   found.value = { busy: true };
-  found.value = await post("/v1/inspect/views", { what: what.value, text: text.value }).then(
+  found.value = await input().then((given) => post("/v1/inspect/views", { what: what.value, ...given })).then(
     (view) => ({ view }),
     (error) => ({ error }),
   );
@@ -38,8 +48,13 @@ export const Model = () => html`
         </select>
       </label>
       <label class="wide">${t("model.text")}
-        <input id="looked-at" value=${text.value} required onInput=${(event) => (text.value = event.target.value)} />
+        <input id="looked-at" value=${text.value} required=${!readsParts.value} onInput=${(event) => (text.value = event.target.value)} />
       </label>
+      ${readsParts.value && html`
+        <label>${t("model.files")}
+          <input id="seen" type="file" multiple accept="image/*,audio/*" />
+        </label>
+      `}
       <button class="button primary" disabled=${found.value.busy}>${t("model.look")}</button>
       <p class="muted">${t(`about.${what.value}`)}</p>
     </form>

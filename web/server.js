@@ -13,6 +13,9 @@ export const server = signal({ state: "waiting", models: [] });
 /** Whether the model chosen has documents to answer from. */
 export const hasDocuments = computed(() => server.value.models.some(({ id, documents }) => id === model.value && documents));
 
+/** Whether it reads images and sounds among its texts. */
+export const readsParts = computed(() => server.value.models.some(({ id, parts }) => id === model.value && parts));
+
 let timer;
 
 async function ask() {

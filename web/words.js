@@ -214,6 +214,7 @@ export const WORDS = {
   ],
   "model.view": ["View", "视图"],
   "model.text": ["Text", "文本"],
+  "model.files": ["Images and sounds before it", "文本之前的图片和声音"],
   "model.look": ["Look", "查看"],
   "model.working": ["Computing…", "计算中…"],
   "model.table": ["Numbers", "数字"],

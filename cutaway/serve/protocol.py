@@ -257,4 +257,4 @@ def _decoded(kind: str, text: str) -> bytes:
     try:
         return b64decode(text.rpartition(";base64,")[2] if text.startswith("data:") else text, validate=True)
     except ValueError:
-        raise RequestError("is no base64", field=f"parts {kind}", value=text[:40]) from None
+        raise RequestError("is no base64", field=f"parts.{kind}", value=text[:40]) from None

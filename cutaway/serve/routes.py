@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse
 
 from cutaway.core.errors import RequestError
+from cutaway.lens.layers import inputs_of
 from cutaway.lens.token_report import token_report
 from cutaway.serve.errors import Missing
 from cutaway.serve.guard import Traffic
@@ -23,6 +24,7 @@ def model_routes(service: Service) -> APIRouter:
     def listed() -> list[dict[str, Any]]:
         base = {"object": "model", "created": 0, "owned_by": "cutaway"}
         chat = {"kind": "chat", "context": service.engine.context, "documents": service.index is not None}
+        chat["parts"] = "parts" in inputs_of(service.loaded.model)
         found: list[dict[str, Any]] = [{"id": service.loaded.name, **base, **chat}]
         if service.embedder:
             found.append(

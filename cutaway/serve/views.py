@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic_core import to_json
 from torch import nn
 
-from cutaway.core.errors import BusyError, RequestError, near_matches
+from cutaway.core.errors import BusyError, DataError, RequestError, near_matches
 from cutaway.data.audio import duration
 from cutaway.data.parts import Row
 from cutaway.lens.inputs import read_parts
@@ -73,7 +73,11 @@ def _input(loaded: Loaded, body: ViewRequest, most: int) -> Input:
         row = Row(tuple(given.part for given in body.parts), "parts")
         if isinstance(loaded.model, Omni):
             _check_sounds(row, loaded.model.config.media, most)
-        x = read_parts(loaded, row)
+        try:
+            x = read_parts(loaded, row)
+        except DataError as err:  # whose field reads `parts image`
+            field = (err.field or "parts").replace(" ", ".")
+            raise DataError(err.message, field=field, value=err.value, hint=err.hint) from None
     if ids_of(x).shape[1] > most:
         field, value = ("text" if body.parts is None else "parts"), f"{ids_of(x).shape[1]} tokens"
         raise RequestError("is too long for a view", field=field, value=value, hint=f"at most {most} tokens")
@@ -86,5 +90,5 @@ def _check_sounds(row: Row, media: MediaConfig, most: int) -> None:
     for part in row.parts:
         if part.kind == "audio" and (seconds := duration(part.files[0])) > limit:
             raise RequestError(
-                "is too long for a view", field="parts audio", value=f"{seconds:.3g} s", hint=f"at most {limit:.3g} s"
+                "is too long for a view", field="parts.audio", value=f"{seconds:.3g} s", hint=f"at most {limit:.3g} s"
             )

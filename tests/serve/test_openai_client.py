@@ -18,7 +18,7 @@ def text_of(reply) -> str:
 
 def test_models(client):
     [model] = client.models.list().data
-    assert (model.id, model.kind, model.documents) == ("tiny", "chat", False)
+    assert (model.id, model.kind, model.documents, model.parts) == ("tiny", "chat", False, False)
     assert client.models.retrieve("tiny").context == 160
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4")

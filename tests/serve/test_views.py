@@ -142,6 +142,7 @@ def test_parts_are_looked_at_as_from_files(omni, tmp_path):
     assert found["data"]["tokens"][:5] == ["image 0", "image 1", "image 2", "image 3", "audio 0"]
     for row, same in zip(found["rows"], expected.rows, strict=True):
         assert row[2:] == pytest.approx(same[2:], rel=1e-3, abs=1e-6)
+    assert http.get("/v1/models").json()["data"][0]["parts"] is True
     video = [{"video": [encoded(picture(1)), encoded(picture(200))]}]
     assert http.post(ROUTE, json={"what": "pca", "parts": video}).status_code == 200
     assert http.post(ROUTE, json={"what": "pca", "text": "abc"}).status_code == 200
@@ -153,14 +154,14 @@ LONG = "at most 5.12 s"  # 64 positions of 80 ms, at 4 frames of 160 samples
 @pytest.mark.parametrize(
     ("body", "param", "says"),
     [
-        ({"parts": [{"image": "%"}]}, "parts image", "no base64"),
-        ({"parts": [{"image": "aaaa"}]}, "parts image", "does not decode"),
-        ({"parts": [{"image": "/etc/hostname"}]}, "parts image", "no base64"),
+        ({"parts": [{"image": "%"}]}, "parts.image", "no base64"),
+        ({"parts": [{"image": "aaaa"}]}, "parts.image", "does not decode"),
+        ({"parts": [{"image": "/etc/hostname"}]}, "parts.image", "no base64"),
         ({"parts": [{"image": encoded(picture(1)), "text": "a"}]}, "parts", "one of text, image, audio and video"),
         ({"parts": [{}]}, "parts", "one of text, image, audio and video"),
         ({"parts": []}, "parts", "at least 1"),
-        ({"parts": [{"video": [encoded(picture(1))] * 3}]}, "parts video", "too many frames"),
-        ({"parts": [{"audio": encoded(sound(600))}]}, "parts audio", LONG),
+        ({"parts": [{"video": [encoded(picture(1))] * 3}]}, "parts.video", "too many frames"),
+        ({"parts": [{"audio": encoded(sound(600))}]}, "parts.audio", LONG),
         ({"parts": [{"text": "x" * 99}]}, "parts", "at most 64 tokens"),
         ({"parts": [{"text": "a"}], "text": "a"}, "parts", "does not go with text"),
         ({}, "text", "is required, or parts"),

@@ -222,6 +222,35 @@ def start_server(driver, smollm2):
 
 
 @pytest.fixture(scope="module")
+def seeing_server(driver, tiny_chat, tmp_path_factory):
+    """A small random model that reads images and sounds among its texts."""
+    import torch
+
+    from cutaway.models.families import make_model
+    from cutaway.models.huggingface import save_model
+
+    tokenizer, folder = tiny_chat(64).tokenizer, tmp_path_factory.mktemp("seeing") / "seeing"
+    torch.manual_seed(0)
+    shape = dict(
+        hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
+    )
+    media = dict(image_size=8, patch_size=4)
+    save_model(
+        make_model({"model_type": "omni", "vocab_size": tokenizer.vocab_size, "media": media, **shape}),
+        tokenizer,
+        folder,
+    )
+    server = Server.start(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def seeing_page(driver, seeing_server):
+    yield from opened(driver, seeing_server)
+
+
+@pytest.fixture(scope="module")
 def small_server(start_server):
     """A server that answers one at a time, lets nobody wait, and reads little."""
     return start_server("engine.max_batch=1", "engine.context=1024", "max_waiting=0")

@@ -147,6 +147,22 @@ def test_the_model_is_looked_at(page):
     assert "400" in page.log()
 
 
+def test_a_model_that_sees_is_looked_at_on_an_image(seeing_page, tmp_path):
+    from PIL import Image
+
+    page = seeing_page
+    Image.new("RGB", (9, 7), "red").save(tmp_path / "red.png")
+    page.open("#/model")
+    page.wait("#seen").send_keys(str(tmp_path / "red.png"))
+    page.one("#looked-at").clear()
+    page.press("ab", on=page.one("#looked-at"))
+    page.press("Grad", on=page.one("#view"))
+    page.one(".looking button").click()
+    page.wait('.chart[aria-label^="Gradients"] svg path')
+    assert len(page.all(".found tbody tr")) == 2
+    assert "image 0" in page.driver.execute_script("return document.querySelector('.model').textContent")
+
+
 def test_narrow_page_does_not_scroll_sideways(page):
     page.resize(390, 844)
     for address in ("", "#/labs", "#/model"):
