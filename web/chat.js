@@ -86,8 +86,8 @@ function send(text) {
 }
 
 function onKeyDown(event) {
-  // Enter also ends the choice of a Chinese character: that one is not ours.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  // Enter also ends the choice of a Chinese character: that one is not ours. Safari tells it by the code 229 alone.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   send(draft.value);
 }

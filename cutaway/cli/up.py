@@ -56,7 +56,11 @@ def main(
         group, dot, rest = setting.partition(".")
         if not dot or group not in own:
             raise ConfigError("begins with serve. or finetune.", field=setting)
+        if group == "finetune" and adapt is None:
+            raise ConfigError("needs --adapt", field=setting)
         own[group].append(rest)
+    if json and once is None:
+        raise ConfigError("needs --once", field="--json")
     shown = labs if labs.is_dir() else None
     resolved = read_settings(own["serve"], host=host, port=port, labs=shown, api_key=api_key)
 
@@ -74,7 +78,7 @@ def main(
         raise ConfigError("hold nothing to answer from", field="documents", value=str(documents))
 
     if adapt is not None:
-        spec = str(_adapt(adapt, spec, place, own["finetune"]))
+        spec = str(source := _adapt(adapt, spec, source, place, own["finetune"]))
     with step(f"loading {spec}"):
         loaded = load(spec)
         generate = generator(loaded)
@@ -85,9 +89,9 @@ def main(
         return
 
     evaluated = place / "evaluation.json"
-    about = {"version": __version__, "model": spec, "file": str(source), "index": sorted(index.ids)}
+    about = {"version": __version__, "model": spec, "files": _files(source), "index": sorted(index.ids)}
     key = xxhash.xxh3_64_hexdigest(dumps(about).encode())
-    known: dict[str, Any] = loads(evaluated.read_text()) if evaluated.exists() else {}
+    known: dict[str, Any] = loads(evaluated.read_text(encoding="utf-8")) if evaluated.exists() else {}
     if known.get("key") != key:
         with step("evaluating on your documents"):
             known = {"key": key, "model": spec, **evaluate_documents(index, generate)}
@@ -105,8 +109,15 @@ def main(
     run(create_app(resolved, loaded, index, embedder), resolved, ready)
 
 
-def _adapt(data: Path, spec: str, place: Path, settings: list[str]) -> Path:
-    """Fine-tune on `data`, or find that it was done with the same data and settings; the folder of the adapted model."""
+def _files(model: Path) -> list[tuple[str, int, int]]:
+    """What tells a model's files from those that stood there before."""
+    from cutaway.data.store import file_key
+
+    return file_key(sorted(model.iterdir()) if model.is_dir() else [model])
+
+
+def _adapt(data: Path, spec: str, source: Path, place: Path, settings: list[str]) -> Path:
+    """Fine-tune on `data`, or find that it was done with the same model, data and settings; the folder of the adapted model."""
     import xxhash
 
     from cutaway.core.config import load_config
@@ -114,7 +125,7 @@ def _adapt(data: Path, spec: str, place: Path, settings: list[str]) -> Path:
     from cutaway.data.store import file_key
     from cutaway.train.finetune import FinetuneConfig, finetune
 
-    key = xxhash.xxh3_64_hexdigest(repr([file_key(find_files(data)), spec, settings]).encode())
+    key = xxhash.xxh3_64_hexdigest(repr([file_key(find_files(data)), _files(source), settings]).encode())
     out = place / "adapted" / key
     config = load_config(FinetuneConfig, None, [f"out={out}", f"data.path={data}", f"model={spec}", *settings])
     losses = finetune(config)["held_out_loss"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cutaway.core.config import Config
 from cutaway.decode.beam import Beam, Hypothesis
@@ -25,6 +25,11 @@ class GenerateConfig(Config):
     beam: Beam | None = Field(None, description="beam search in place of sampling")
     dtype: str = Field("auto", description="auto, float32, bfloat16 or float16")
     device: str = Field("auto", description="auto, cpu, cuda …")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_more(cls, stop: object) -> object:
+        return (stop,) if isinstance(stop, str) else stop
 
     @model_validator(mode="after")
     def _one_way(self) -> "GenerateConfig":

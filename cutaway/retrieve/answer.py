@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cutaway.core.errors import RequestError
+from cutaway.core.errors import ContextLengthError, RequestError
 from cutaway.decode.sampling import Sampling
 from cutaway.infer.engine import Engine, EngineConfig
+from cutaway.infer.request import Request
 from cutaway.models.load import Loaded
 from cutaway.retrieve.cite import Sentence, attribute, with_citations
 from cutaway.retrieve.extract import best_sentences
@@ -160,14 +161,28 @@ def conclude(text: str, grounding: Grounding) -> Answer:
     )
 
 
+def longest_reply(opening: Sequence[int], room: int) -> int | None:
+    """Tokens of a grounded reply at most; None where the context has no room for so many: then what it has."""
+    length = len(opening) + MAX_TOKENS
+    return length if length <= room else None
+
+
 def generator(loaded: Loaded) -> Generate:
-    """Replies of a model, one at a time, with the settings that suit grounded answers."""
+    """Replies of a model, one at a time, with the settings that suit grounded answers.
+
+    Raises, when it is asked:
+        ContextLengthError: the model cannot even read the passages.
+    """
     engine, renderer = Engine(loaded, EngineConfig(max_batch=1)), ChatRenderer(loaded.tokenizer)
 
     def generate(messages: list[dict[str, str]], opening: str) -> str:
         ids = renderer.render(messages, generation_prompt=True).ids
-        start = tuple(loaded.tokenizer.encode(opening))
-        return engine.generate([ids], SAMPLING, len(start) + MAX_TOKENS, opening=start)[0].text
+        start, room = tuple(loaded.tokenizer.encode(opening)), engine.context - len(ids)
+        if room < 1:
+            why = f"holds {engine.context} tokens, and the question with its passages has {len(ids)}"
+            raise ContextLengthError(why, field="model", value=loaded.name, hint="a model with a longer context")
+        request = Request(ids, SAMPLING, longest_reply(start, room), opening=start)
+        return engine.run([request])[0].text
 
     return generate
 

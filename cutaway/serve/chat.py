@@ -46,8 +46,8 @@ def _replies(
     if grounding:
         settings["defaults"] = grounded.SAMPLING
         opening = tuple(service.tokenizer.encode(grounding.opening)) if service.config.quote_first else ()
-        length, room = len(opening) + grounded.MAX_TOKENS, service.engine.context - len(ids)
-        settings |= {"opening": opening, "max_tokens": body.limit or (length if room > length else None)}
+        longest = grounded.longest_reply(opening, service.engine.context - len(ids))
+        settings |= {"opening": opening, "max_tokens": body.limit or longest}
     try:
         requests = service.requests([ids], body, **settings)
     except ContextLengthError as err:

@@ -7,6 +7,7 @@ crosses: `Worker` methods and `Submission` belong to the event loop, methods mar
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeVar
@@ -32,7 +33,7 @@ class Submission:
     """Requests that were handed in together; iterating gives `(which, output)` as outputs come.
 
     Raises:
-        EngineFailed: a step failed. RequestError: one of the requests cannot go on.
+        EngineFailed: the engine failed. RequestError: one of the requests cannot go on.
     """
 
     def __init__(self, worker: "Worker", requests: Sequence[Request]):
@@ -161,10 +162,13 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._obey(wait=self.engine.idle)
-            if not self.engine.idle:
-                self._step()
-            self.load = Load(self.engine.running, self.engine.waiting, self.engine.cached_tokens)
+            try:
+                self._obey(wait=self.engine.idle)
+                if not self.engine.idle:
+                    self._step()
+                self.load = Load(self.engine.running, self.engine.waiting, self.engine.cached_tokens)
+            except Exception as err:
+                self._lose(err)
 
     def _obey(self, wait: bool) -> None:
         if wait:
@@ -176,28 +180,29 @@ class Worker:
                 return
 
     def _step(self) -> None:
-        try:
-            outputs = self.engine.step()
-        except Exception as err:
-            log.exception("a step failed")
-            lost = sorted(self._in_engine)
-            for id in lost:
-                self._forget(id)
-            reason = f"the engine failed while this ran: {type(err).__name__}: {err}"
-            self._loop.call_soon_threadsafe(self._fail, lost, reason)
-            return
+        outputs = self.engine.step()
         self._in_engine -= {output.request_id for output in outputs if output.finish_reason}
         self._loop.call_soon_threadsafe(self._deliver, outputs)
 
+    def _lose(self, err: Exception) -> None:
+        """Whatever failed, requests may be half done: tell all of them, and begin with an empty engine."""
+        log.error("the engine failed", exc_info=err)
+        lost = sorted(self._in_engine)
+        for id in lost:
+            with suppress(Exception):  # it may be what failed
+                self._forget(id)
+        reason = f"the engine failed while this ran: {type(err).__name__}: {err}"
+        self._loop.call_soon_threadsafe(self._fail, lost, reason)
+
     def _add(self, request: Request) -> None:
+        self._in_engine.add(request.id)
         try:
             self.engine.add(request)
         except RequestError as err:
+            self._in_engine.discard(request.id)
             output = Output(request.id, None, "", None, "error", str(err))
             self._loop.call_soon_threadsafe(self._deliver, [output])
-        else:
-            self._in_engine.add(request.id)
 
     def _forget(self, id: str) -> None:
-        self.engine.cancel(id)
         self._in_engine.discard(id)
+        self.engine.cancel(id)

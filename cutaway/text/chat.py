@@ -20,6 +20,7 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKS = re.compile(f"[{BREAK}{REPLY_BEGINS}{REPLY_ENDS}]")  # taken out of what people write
 
 
@@ -206,3 +207,7 @@ def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
         content = message.get("content")
         if not isinstance(content, str) and not (content is None and message.get("tool_calls")):
             raise RequestError("must be text", field=f"messages.{i}.content", value=content)
+        if content and _SURROGATE.search(content):
+            raise RequestError(
+                "holds a lone surrogate, which stands for no character", field=f"messages.{i}.content", value=content
+            )

@@ -178,6 +178,8 @@ def test_up_goes_on_after_a_kill(docs, tiny_folder, tmp_path):
         ([".", "--model", "absent.gguf"], "model"),
         ([".", "--adapt", "absent.jsonl", "--once", "why"], "absent.jsonl"),
         ([".", "--once", " "], "question"),
+        ([".", "--json"], "--once"),
+        ([".", "finetune.loop.steps=3", "--once", "why"], "--adapt"),
     ],
 )
 def test_up_refuses(cutaway, words, said, docs, tiny_folder, tmp_path, monkeypatch):

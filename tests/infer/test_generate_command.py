@@ -6,7 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cutaway.cli.main import app
+from cutaway.core.config import load_config
 from cutaway.core.errors import CheckpointError, ConfigError, RequestError
+from cutaway.infer.generate import GenerateConfig
 from cutaway.models.huggingface import save_model
 
 
@@ -29,6 +31,17 @@ def test_generate_streams_what_json_tells(folder):
     record = json.loads(run("generate", folder, "the quick", "--json", *settings))
     assert run("generate", folder, "the quick", *settings).startswith(record["text"])
     assert record["finish_reason"] in ("length", "stop")
+    assert (
+        record["text"][1]
+        not in json.loads(run("generate", folder, "the quick", "--json", f"stop={record['text'][1]}", *settings))[
+            "text"
+        ]
+    )
+
+
+def test_one_stop_string_or_several():
+    assert load_config(GenerateConfig, None, ["stop=END"]).stop == ("END",)
+    assert load_config(GenerateConfig, None, ["stop=[a, b]"]).stop == ("a", "b")
 
 
 def test_generate_answers_a_message_and_searches_with_beams(folder):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cutaway.core.errors import BusyError, ConfigError, DataError, RequestError, ResourceError
+from cutaway.core.errors import BusyError, ConfigError, ContextLengthError, DataError, RequestError, ResourceError
 from cutaway.retrieve import index as index_module
-from cutaway.retrieve.answer import answer, conclude, ground
+from cutaway.retrieve.answer import answer, conclude, generator, ground
 from cutaway.retrieve.chunk import ChunkConfig
 from cutaway.retrieve.index import Index
 
@@ -171,6 +171,13 @@ def test_kill_while_indexing(tmp_path: Path):
     assert len(report.added) + report.unchanged == 60
     assert report.unchanged >= len(acknowledged)
     assert len(index) == 60
+
+
+def test_a_grounded_reply_ends_where_the_context_does(tiny_chat):
+    generate = generator(tiny_chat(160))
+    assert generate([{"role": "user", "content": "x" * 100}], "Heat melts.").startswith("Heat melts.")
+    with pytest.raises(ContextLengthError, match="model='tiny': holds 160 tokens"):
+        generate([{"role": "user", "content": "x" * 300}], "Heat melts.")
 
 
 def test_answers_cite_and_refuse(index: Index, docs: Path):

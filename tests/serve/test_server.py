@@ -117,7 +117,7 @@ class TestBusy:
             assert small.app.state.service.worker.load.running == 1
 
 
-def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving):
+def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving, eventually):
     app = create_app(ServeConfig(), loaded)
     engine, step = app.state.service.engine, app.state.service.engine.step
     with serving(app) as running, running.http as http:
@@ -130,6 +130,14 @@ def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving):
         assert engine.idle
         engine.step = step
         assert http.post(CHAT, json=SHORT).status_code == 200
+        cancel, engine.cancel = engine.cancel, lambda id: cancel(id) / 0
+        with running.client as client:
+            client.chat.completions.create(**LONG).close()
+        eventually(lambda: engine.idle)
+        assert http.post(CHAT, json=SHORT).status_code == 500
+        engine.cancel = cancel
+        assert http.post(CHAT, json=SHORT).status_code == 200
+        assert engine.idle
 
 
 def test_metrics(http):
