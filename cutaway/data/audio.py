@@ -32,7 +32,7 @@ class MelConfig(Config):
     @property
     def samples(self) -> int:
         """N of a chunk."""
-        return int(self.chunk_length * self.sampling_rate)
+        return round(self.chunk_length * self.sampling_rate)
 
 
 def read_audio(source: Source, rate: int) -> Tensor:

@@ -129,9 +129,10 @@ def open_pairs(
     others = (
         None if config.held_out_source is None else read_pairs(config.held_out_source, config.held_out_target, config)
     )
-    train_text, held_text = sides(pairs, others, config.held_out_share, lambda pair: pair[0])
-    train = encode(train_text, tokenizer, config.seq_len, skipped)
-    held = encode(held_text, tokenizer, config.seq_len, Skipped())
+    found, others_found = list(enumerate(pairs, 1)), None if others is None else list(enumerate(others, 1))
+    learned, judged = sides(found, others_found, config.held_out_share, lambda numbered: numbered[1][0])
+    train = encode(learned, tokenizer, config.seq_len, skipped)
+    held = encode(judged, tokenizer, config.seq_len, Skipped())
     if not train or not held:
         raise DataError("holds no pair that fits", field="data.source", value=str(config.source), hint=str(skipped))
 
@@ -148,12 +149,14 @@ def open_pairs(
     return RowCorpus(stream(train), stream(held), skipped.report())
 
 
-def encode(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, seq_len: int, skipped: Skipped) -> list[Pair]:
-    """Both sides as tokens; pairs with an empty or over-long side are left out and counted."""
+def encode(
+    pairs: Sequence[tuple[int, tuple[str, str]]], tokenizer: Tokenizer, seq_len: int, skipped: Skipped
+) -> list[Pair]:
+    """Both sides of numbered pairs as tokens; pairs with an empty or over-long side are left out and counted."""
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    sides = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in (0, 1)]
+    sources, targets = (tokenizer.encode_batch([pair[side] for _, pair in pairs]) for side in (0, 1))
     found = []
-    for number, (source, target) in enumerate(zip(*sides, strict=True), 1):
+    for (number, _), source, target in zip(pairs, sources, targets, strict=True):
         one = Pair([*source, *end], [*target, *end])
         if not source or not target:
             skipped.add("with an empty side", f"pair {number}")
@@ -187,8 +190,10 @@ def read_lines(file: Path, encoding: str) -> Iterator[str]:
     opener = gzip.open if file.suffix == ".gz" else open
     try:
         with opener(file, "rt", encoding=encoding) as opened:
+            mark = "\ufeff"
             for line in opened:
-                yield line.rstrip("\n")
+                yield line.removeprefix(mark).rstrip("\n")
+                mark = ""
     except FileNotFoundError:
         raise DataError("no such file", field="data", value=str(file)) from None
     except LookupError:

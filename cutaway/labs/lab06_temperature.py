@@ -9,8 +9,8 @@ from torch import Tensor
 from cutaway.decode.processors import History, process
 from cutaway.decode.sampling import GREEDY, Sampling
 from cutaway.evaluate.diversity import distinct_n, self_bleu
-from cutaway.infer.engine import Engine, EngineConfig, gather
-from cutaway.infer.request import Completion, Output, Request
+from cutaway.infer.engine import Engine, EngineConfig
+from cutaway.infer.request import Completion, Request
 from cutaway.labs.contract import Bilingual, Claim, Lab, Numbers, Setting, own_data
 from cutaway.models.load import load
 from cutaway.models.packaged import CHAT_MODEL
@@ -36,7 +36,7 @@ def measure(setting: Setting) -> Numbers:
         for t in WRITTEN
         for i in range(samples)
     ]
-    completions = run(engine, requests)
+    completions = engine.run(requests)
     by_temperature = [completions[i : i + samples] for i in range(0, len(completions), samples)]
     greedy, nearly = (
         engine.generate([prompt], sampling, length, ignore_end=True)[0].ids
@@ -52,15 +52,6 @@ def measure(setting: Setting) -> Numbers:
         "cold_is_greedy": greedy == nearly,
         "closed_form_difference": max(closed_form_difference(logits_TV[-1], t) for t in TEMPERATURES),
     }
-
-
-def run(engine: Engine, requests: list[Request]) -> list[Completion]:
-    """All requests at once, each with its own settings."""
-    outputs: dict[str, list[Output]] = {engine.add(request): [] for request in requests}
-    while not engine.idle:
-        for output in engine.step():
-            outputs[output.request_id].append(output)
-    return [gather(outputs[request.id]) for request in requests]
 
 
 def mean_entropy_bits(logits_TV: Tensor, temperature: float) -> float:

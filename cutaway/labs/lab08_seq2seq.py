@@ -99,8 +99,8 @@ def make_task(longest: int, count: int, seed: int) -> Task:
     )
     by_numbers = {n: [pair for pair in held_out if pair[0].count(",") == n - 1] for n in range(1, longest + 1)}
     return Task(
-        encode(training, tokenizer, LONGEST, Skipped()),
-        {n: encode(pairs, tokenizer, LONGEST, Skipped()) for n, pairs in by_numbers.items()},
+        encode([*enumerate(training, 1)], tokenizer, LONGEST, Skipped()),
+        {n: encode([*enumerate(pairs, 1)], tokenizer, LONGEST, Skipped()) for n, pairs in by_numbers.items()},
         tokenizer,
     )
 

@@ -68,11 +68,7 @@ def write(model: Any, tokenizer: Tokenizer, count: int, seed: int) -> list[str]:
     assert tokenizer.bos_id is not None
     engine = Engine(Loaded(model, tokenizer, "causal", Path()), EngineConfig(max_batch=count))
     requests = [Request([tokenizer.bos_id], Sampling(seed=seed * count + i), 40) for i in range(count)]
-    texts = {engine.add(request): "" for request in requests}
-    while not engine.idle:
-        for output in engine.step():
-            texts[output.request_id] += output.text
-    return list(texts.values())
+    return [one.text for one in engine.run(requests)]
 
 
 @torch.inference_mode()

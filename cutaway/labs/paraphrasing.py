@@ -51,7 +51,7 @@ def learned(pairs: Sequence[tuple[str, str]], tokenizer: Tokenizer, steps: int, 
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_encoder_layers": 1, "num_decoder_layers": 1}
     rest = {"max_position_embeddings": LONGEST, "norm": "pre", "dropout": 0.0, "decoder_start_token_id": start}
     model: Any = make_model({"model_type": "transformer", "vocab_size": tokenizer.vocab_size, **shape, **rest})
-    rows = encode(pairs, tokenizer, LONGEST, Skipped())
+    rows = encode([*enumerate(pairs, 1)], tokenizer, LONGEST, Skipped())
     batches = RowStream(
         rows, lambda some, drawn: collate_pairs(some, start, pad), 32, seed, lambda row: len(row.source)
     )

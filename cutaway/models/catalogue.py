@@ -70,6 +70,7 @@ def _entry(name: str, path: Path) -> Entry:
     layers = len(getattr(model, "blocks", ()))
     heads = next((getattr(config, name) for name in _HEADS if hasattr(config, name)), 0)
     kv_heads, kv_width = getattr(config, "kv_heads", heads), getattr(config, "kv_width", 0)
+    value_width = getattr(config, "value_width", kv_width)
     return Entry(
         name,
         str(path),
@@ -82,7 +83,7 @@ def _entry(name: str, path: Path) -> Entry:
         kv_heads,
         getattr(config, "vocab_size", 0),
         {precision: int(parameters * bits / 8) for precision, bits in PRECISIONS.items()},
-        2 * layers * kv_heads * kv_width * 2,
+        2 * layers * kv_heads * (kv_width + value_width),
     )
 
 

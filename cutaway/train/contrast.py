@@ -23,7 +23,7 @@ from cutaway.data.preprocess import Medium
 from cutaway.data.rows import RowCorpus
 from cutaway.loss.contrastive import info_nce
 from cutaway.models.bert_heads import with_head
-from cutaway.models.clip import CLIP
+from cutaway.models.clip import CLIP, OLD_EOS
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.pooling import mean_pool
 from cutaway.optim.adamw import OptimConfig
@@ -111,6 +111,13 @@ def _images(config: ContrastRunConfig, medium: Medium, device: torch.device) -> 
     with step("reading the data"):
         rows, held = read_sides(data.path, data.held_out, medium, "text", data.encoding)
     model, tokenizer = begin(config, data, (row.said for row in rows), partial(_check_family, medium), device)
+    if tokenizer.eos_id == model.config.text_config.eos_token_id == OLD_EOS:
+        raise ConfigError(
+            "ends texts with an id by which CLIP checkpoints mean the highest of a text",
+            field="tokenizer",
+            value=OLD_EOS,
+            hint="a tokeniser whose end token has another id",
+        )
     media = media_of(config, data, medium, model)
     positions = model.vision_model.context
     corpus = open_captioned(data, rows, held, media, positions, tokenizer, config.seed)

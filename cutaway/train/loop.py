@@ -99,8 +99,8 @@ def train(
     evaluate: Callable[[], float] | None = None,
     seed: int = 0,
 ) -> Outcome:
-    """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there, and
-    leaves it to `clear`.
+    """Train `model` in place and leave the result in `out/model` (or `out/adapter`); goes on from `out/last` when that is there.
+    Who is done with the result calls `clear`.
 
     Args:
         model: parameters that require a gradient are trained.

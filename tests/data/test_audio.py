@@ -30,6 +30,10 @@ def encoded(samples, rate=8000, kind="WAV", subtype=None):
     return file.getvalue()
 
 
+def test_a_chunk_of_a_number_of_seconds_that_binary_does_not_hold_loses_no_sample():
+    assert MelConfig(chunk_length=2 * 201 * 160 / 16_000).samples == 2 * 201 * 160
+
+
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF", "OGG", "MP3"])
 def test_formats(kind, tmp_path):
     samples = 0.5 * tone(440, 16_000)

@@ -40,6 +40,13 @@ def test_lists_encoder_decoders(kind, tmp_path):
     assert entry.cache_per_token == 2 * entry.layers * entry.heads * (4 if kind == "t5" else 64) * 2
 
 
+def test_a_cache_of_latents_is_as_small_as_it_is(tmp_path):
+    shape = {"model_type": "composed", "attention": "latent", "latent_size": 24, "rotary_size": 8}
+    model = make_model(shape)
+    save_model(model, None, tmp_path / "latent")
+    assert 2 * listed(tmp_path)["latent"].cache_per_token == model.new_cache(1, 1).nbytes  # which is in float32
+
+
 def test_every_family_is_listed(tmp_path):
     for model_type in families():
         module = family(model_type)

@@ -29,6 +29,7 @@ from cutaway.models.families import make_model
 from cutaway.models.huggingface import load_model, save_model
 from cutaway.models.load import load
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 from cutaway.train.classify import ClassifyConfig, classify
 from cutaway.train.contrast import ContrastRunConfig, contrast, image_text
 from cutaway.train.seq2seq import Seq2SeqConfig, train_seq2seq
@@ -208,6 +209,13 @@ def test_images_and_texts_find_each_other(folder, tmp_path):
     theirs = CLIPModel.from_pretrained(tmp_path / "run" / "model")
     torch.testing.assert_close(theirs.logit_scale, model.logit_scale)
     assert model.logit_scale.item() != pytest.approx(2.6592, abs=1e-4), "the temperature is learned"
+
+
+def test_an_end_token_that_clip_checkpoints_cannot_name_is_refused(folder, tmp_path):
+    trained = train_tokenizer(["a one"] * 4, TrainTokenizerConfig(vocab_size=300))
+    Tokenizer(trained.backend, eos=next(token for token, id in trained.special.items() if id == 2)).save(tmp_path / "t")
+    with pytest.raises(ConfigError, match="tokenizer=2: ends texts with an id by which CLIP"):
+        run(ContrastRunConfig, rows(folder, "captions", tmp_path / "run", *CLIP, f"tokenizer={tmp_path / 't'}"))
 
 
 def test_the_loss_of_images_and_texts():

@@ -155,6 +155,20 @@ def test_the_stream_goes_on_from_where_it_was_left(corpus):
     assert whole == sorted(tuple(pair.target) for pair in first.rows)
 
 
+def test_a_pair_left_out_is_named_by_its_place_in_the_files_and_a_mark_of_the_encoding_is_no_text(tmp_path):
+    files = tmp_path / "train.en", tmp_path / "train.de"
+    wide = len(SOURCES) - 40
+    for file, texts in zip(files, (SOURCES, TARGETS), strict=True):
+        lines = [text * 99 if number == wide else text for number, text in enumerate(texts, 1)]
+        file.write_text("\n".join(lines), encoding="utf-8-sig")
+    config = PairsConfig(source=files[0], target=files[1], seq_len=40)
+    pairs = read_pairs(*files, config)
+    assert pairs[0] == (SOURCES[0], TARGETS[0])
+    tokenizer = train_tokenizer(SOURCES + TARGETS, TrainTokenizerConfig(vocab_size=300))
+    skipped = open_pairs(config, pairs, tokenizer, tokenizer.bos_id, seed=1).skipped
+    assert skipped == {"counts": {"over-long": 1}, "first": {"over-long": f"pair {wide}"}}
+
+
 def test_records_with_both_sides(tmp_path):
     rows = [{"en": source, "de": target} for source, target in zip(SOURCES, TARGETS, strict=True)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
