@@ -176,7 +176,7 @@ void decoder_step(const Model* model_at, const Step* step_at) {
         auto read_normalised = [&](const float* weight) {
             for (int n = mine.begin; n < mine.end; n++) {
                 normalise(&x[n * (long)D], weight, D, model.eps, row.data());
-                read.quantise(n, row.data());
+                read.set(n, row.data());
             }
         };
         auto add = [&](int, int t, int n, Floats y) {
@@ -233,7 +233,7 @@ void decoder_step(const Model* model_at, const Step* step_at) {
             for (int n = mine.begin; n < mine.end; n++) {
                 for (int h = 0; h < model.H; h++)
                     join(&weighed[(n * (long)model.H + h) * per_head], parts, per_part, K, &row[h * K]);
-                attended.quantise(n, row.data());
+                attended.set(n, row.data());
             }
 #pragma omp barrier
             products({&layer.o}, attended, N, thread, threads, add);
@@ -253,7 +253,7 @@ void decoder_step(const Model* model_at, const Step* step_at) {
                         float group[GROUP];
                         for (int side = 0; side < 2; side++)
                             store(group + LANES * side, gate[side][i] / (1.0f + exponential(-gate[side][i])) * up[side][i]);
-                        hidden.quantise(n + i, pair, group);
+                        hidden.set(n + i, pair, group);
                     }
                 }
 #pragma omp barrier
@@ -264,7 +264,7 @@ void decoder_step(const Model* model_at, const Step* step_at) {
         const Share ends(step.wanted_count, thread, threads);
         for (int i = ends.begin; i < ends.end; i++) {
             normalise(&x[step.wanted[i] * (long)D], model.final_norm, D, model.eps, row.data());
-            last.quantise(i, row.data());
+            last.set(i, row.data());
         }
 #pragma omp barrier
         const long V = model.head.rows;

@@ -16,7 +16,7 @@ void product(const Matrix* matrix, const float* x, long count, float* y, int thr
     {
         const int thread = omp_get_thread_num(), all = omp_get_num_threads();
         const Share mine(count, thread, all);
-        for (int n = mine.begin; n < mine.end; n++) vectors.quantise(n, x + n * (long)m.columns);
+        for (int n = mine.begin; n < mine.end; n++) vectors.set(n, x + n * (long)m.columns);
 #pragma omp barrier
         products({&m}, vectors, count, thread, all, [&](int, int t, int n, Floats sums) {
             std::memcpy(y + n * (long)m.rows + t * LANES, &sums, std::min(LANES, m.rows - t * LANES) * sizeof(float));

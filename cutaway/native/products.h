@@ -4,7 +4,8 @@
 // codes of 4 columns of all 16 rows stand together, one row per lane, for the instruction that multiplies and adds four 8-bit pairs
 // per lane. Rows are filled up with zeros to a multiple of 16. A weight is scale * code + offset.
 //
-// Vectors are quantised to 8 bits in groups of 32 (ggml's Q8_1): x = d * q, with d = max |x| / 127.
+// Vectors are quantised to 8 bits in groups of 32 (ggml's Q8_1): x = d * q, with d = max |x| / 127. Weights of 16 bits are multiplied
+// with the vectors as they are; in their tiles 16 rows of a column stand together, or of two columns, one row's two numbers per lane.
 #pragma once
 
 #include <algorithm>
@@ -30,6 +31,7 @@ struct Vector {           // quantised
     const int8_t* codes;  // whole numbers from -127 to 127
     const float* scale;   // of each group
     const float* sums;    // scale * sum of codes, of each half of a group
+    const float* values;  // before that
 };
 
 // 4 bits: a byte holds the codes of columns i and i + 16 of a group.
@@ -41,7 +43,7 @@ inline void nibbles(const uint8_t* w, Bytes* codes) {
     }
 }
 
-// The formats. `groups` of 32 columns share a block of `bytes`; a group has `scales` scales.
+// The formats. `groups` of 32 columns share a block of `bytes`; a group has `scales` scales, or its weights are numbers of their own.
 
 struct Q4_0 {
     static constexpr int groups = 1, scales = 1, bytes = 256 + 32;
@@ -66,6 +68,31 @@ struct Q8_0 {  // codes are stored with 128 added
     static Floats offset(const uint8_t* w, int g, int s) { return scale(w, g, s) * -128.0f; }
 };
 
+inline void fifth_bit(const uint8_t* w, Bytes* codes) {  // bit j of a byte belongs to quad j
+    const Bytes high = load<Bytes>(w);
+    for (int j = 0; j < QUADS; j++) codes[j] |= (high >> j & 1) << 4;
+}
+
+struct Q5_0 {
+    static constexpr int groups = 1, scales = 1, bytes = 256 + 64 + 32;
+    static void codes(const uint8_t* w, int, Bytes* c) {
+        nibbles(w, c);
+        fifth_bit(w + 256, c);
+    }
+    static Floats scale(const uint8_t* w, int, int) { return load_half((const half*)(w + 320)); }
+    static Floats offset(const uint8_t* w, int g, int s) { return scale(w, g, s) * -16.0f; }
+};
+
+struct Q5_1 {
+    static constexpr int groups = 1, scales = 1, bytes = 256 + 64 + 64;
+    static void codes(const uint8_t* w, int, Bytes* c) {
+        nibbles(w, c);
+        fifth_bit(w + 256, c);
+    }
+    static Floats scale(const uint8_t* w, int, int) { return load_half((const half*)(w + 320)); }
+    static Floats offset(const uint8_t* w, int, int) { return load_half((const half*)(w + 352)); }
+};
+
 struct Q4_K {  // codes of 8 groups, 8-bit scales and minima of each, and two numbers that multiply them
     static constexpr int groups = 8, scales = 1, parts = 8 * 256, bytes = parts + 8 * 32 + 64;
     static void codes(const uint8_t* w, int g, Bytes* c) { nibbles(w + 256 * g, c); }
@@ -77,17 +104,16 @@ struct Q4_K {  // codes of 8 groups, 8-bit scales and minima of each, and two nu
     }
 };
 
-struct Q5_K {  // as Q4_K, and a fifth bit: bit j of a byte belongs to quad j
+struct Q5_K {  // as Q4_K, and a fifth bit
     static constexpr int groups = 8, scales = 1, parts = 8 * (256 + 64), bytes = parts + 8 * 32 + 64;
     static void codes(const uint8_t* w, int g, Bytes* c) {
         nibbles(w + 320 * g, c);
-        const Bytes high = load<Bytes>(w + 320 * g + 256);
-        for (int j = 0; j < QUADS; j++) c[j] |= (high >> j & 1) << 4;
+        fifth_bit(w + 320 * g + 256, c);
     }
-    static Floats scale(const uint8_t* w, int g, int s) {
+    static Floats scale(const uint8_t* w, int g, int) {
         return load_half((const half*)(w + parts + 256)) * load_bytes(w + parts + 32 * g);
     }
-    static Floats offset(const uint8_t* w, int g, int s) {
+    static Floats offset(const uint8_t* w, int g, int) {
         return -load_half((const half*)(w + parts + 288)) * load_bytes(w + parts + 32 * g + 16);
     }
 };
@@ -107,7 +133,48 @@ struct Q6_K {  // two more bits: two of a byte belong to quad j, and the next by
     static Floats offset(const uint8_t* w, int g, int s) { return scale(w, g, s) * -32.0f; }
 };
 
-// 16 rows times N vectors.
+struct F16 {
+    static constexpr int groups = 1, scales = 0, bytes = 32 * GROUP;
+    static void pair(const uint8_t* w, Floats* columns) {
+        columns[0] = load_half((const half*)w);
+        columns[1] = load_half((const half*)(w + 32));
+    }
+};
+
+struct BF16 {  // two columns together
+    static constexpr int groups = 1, scales = 0, bytes = 32 * GROUP;
+    static void pair(const uint8_t* w, Floats* columns) {
+        const Ints both = load<Ints>(w);
+        columns[0] = (Floats)(both << 16);
+        columns[1] = (Floats)(both & all((int32_t)0xffff0000));
+    }
+};
+
+// 16 rows times N vectors: of weights that are numbers. Sums of several columns go on at a time, since one waits for the one before.
+template <class F, int N>
+inline void plain_tile(const uint8_t* w, int columns, const Vector* x, Floats* y) {
+    constexpr int chains = N < 4 ? 8 / N : 1, pairs = chains < 2 ? 1 : chains / 2;
+    Floats total[N][chains];
+    for (int n = 0; n < N; n++)
+        for (int i = 0; i < chains; i++) total[n][i] = Floats{};
+    for (int k = 0; k < columns; k += 2 * pairs, w += 64 * pairs) {
+#pragma GCC unroll 4
+        for (int p = 0; p < pairs; p++) {
+            Floats column[2];
+            F::pair(w + 64 * p, column);
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; i++)
+#pragma GCC unroll 8
+                for (int n = 0; n < N; n++) total[n][(2 * p + i) % chains] += column[i] * x[n].values[k + 2 * p + i];
+        }
+    }
+    for (int n = 0; n < N; n++) {
+        y[n] = total[n][0];
+        for (int i = 1; i < chains; i++) y[n] += total[n][i];
+    }
+}
+
+// Of codes.
 template <class F, int N>
 inline void tile(const uint8_t* w, int columns, const Vector* x, Floats* y) {
     Floats total[N];
@@ -137,21 +204,17 @@ inline void tile(const uint8_t* w, int columns, const Vector* x, Floats* y) {
     for (int n = 0; n < N; n++) y[n] = total[n];
 }
 
-template <class F>
-inline void tile_of(const uint8_t* w, int columns, int N, const Vector* x, Floats* y) {
-    switch (N) {
-        case 1: return tile<F, 1>(w, columns, x, y);
-        case 2: return tile<F, 2>(w, columns, x, y);
-        case 3: return tile<F, 3>(w, columns, x, y);
-        case 4: return tile<F, 4>(w, columns, x, y);
-        case 5: return tile<F, 5>(w, columns, x, y);
-        case 6: return tile<F, 6>(w, columns, x, y);
-        case 7: return tile<F, 7>(w, columns, x, y);
-        case 8: return tile<F, 8>(w, columns, x, y);
-    }
-}
-
 constexpr int MOST = 8;  // vectors that a tile is multiplied with at a time
+
+template <class F, int N = 1>
+inline void tile_of(const uint8_t* w, int columns, int count, const Vector* x, Floats* y) {
+    if constexpr (N < MOST)
+        if (count > N) return tile_of<F, N + 1>(w, columns, count, x, y);
+    if constexpr (F::scales == 0)
+        plain_tile<F, N>(w, columns, x, y);
+    else
+        tile<F, N>(w, columns, x, y);
+}
 
 template <class Use>
 auto with_format(int format, Use use) {  // in the order of quant/formats.py
@@ -161,7 +224,11 @@ auto with_format(int format, Use use) {  // in the order of quant/formats.py
         case 2: return use(Q8_0{});
         case 3: return use(Q4_K{});
         case 4: return use(Q5_K{});
-        default: return use(Q6_K{});
+        case 5: return use(Q6_K{});
+        case 6: return use(Q5_0{});
+        case 7: return use(Q5_1{});
+        case 8: return use(F16{});
+        default: return use(BF16{});
     }
 }
 
@@ -188,11 +255,19 @@ inline void weights_of_row(const Matrix& m, int row, float* out) {
         const uint8_t* w = m.tiles + row / LANES * tile_bytes(m);
         for (int g = 0; g < m.columns / GROUP; w += F::bytes)
             for (int inside = 0; inside < F::groups; inside++, g++) {
-                Bytes c[QUADS];
-                F::codes(w, inside, c);
-                for (int i = 0; i < GROUP; i++) {
-                    const int s = i * F::scales / GROUP;
-                    out[GROUP * g + i] = F::scale(w, inside, s)[lane] * c[i / 4][4 * lane + i % 4] + F::offset(w, inside, s)[lane];
+                if constexpr (F::scales == 0) {
+                    for (int i = 0; i < GROUP; i += 2) {
+                        Floats columns[2];
+                        F::pair(w + 32 * i, columns);
+                        for (int j = 0; j < 2; j++) out[GROUP * g + i + j] = columns[j][lane];
+                    }
+                } else {
+                    Bytes c[QUADS];
+                    F::codes(w, inside, c);
+                    for (int i = 0; i < GROUP; i++) {
+                        const int s = i * F::scales / GROUP;
+                        out[GROUP * g + i] = F::scale(w, inside, s)[lane] * c[i / 4][4 * lane + i % 4] + F::offset(w, inside, s)[lane];
+                    }
                 }
             }
     });
@@ -216,24 +291,28 @@ inline void quantise_group(const float* x, int8_t* codes, float* scale, float* s
     sums[1] = *scale * totals[1];
 }
 
-// Quantised vectors of a width, side by side.
+// Vectors of a width, side by side.
 struct Vectors {
     int width;
     std::vector<int8_t> codes;
-    std::vector<float> scales, sums;
+    std::vector<float> scales, sums, values;
     std::vector<Vector> each;
 
     Vectors(int count, int width)
-        : width(width), codes(count * (long)width), scales(count * (long)width / GROUP), sums(2 * scales.size()), each(count) {
-        for (long n = 0; n < count; n++)
-            each[n] = {&codes[n * width], &scales[n * width / GROUP], &sums[2 * (n * width / GROUP)]};
+        : width(width), codes(count * (long)width), scales(codes.size() / GROUP), sums(2 * scales.size()), values(codes.size()),
+          each(count) {
+        for (long n = 0; n < count; n++) {
+            const long first = n * width / GROUP;
+            each[n] = {&codes[n * width], &scales[first], &sums[2 * first], &values[n * width]};
+        }
     }
-    void quantise(long n, int group, const float* x) {
+    void set(long n, int group, const float* x) {
         const long place = n * width / GROUP + group;
+        std::copy(x, x + GROUP, &values[place * GROUP]);
         quantise_group(x, &codes[place * GROUP], &scales[place], &sums[2 * place]);
     }
-    void quantise(long n, const float* x) {
-        for (int g = 0; g < width / GROUP; g++) quantise(n, g, x + GROUP * g);
+    void set(long n, const float* x) {
+        for (int g = 0; g < width / GROUP; g++) set(n, g, x + GROUP * g);
     }
 };
 

@@ -1,4 +1,4 @@
-"""The block formats of GGUF files whose products we compute without dequantising, and their order in memory for that.
+"""The number formats of GGUF files whose products we compute as they are, and their order in memory for that.
 
 A file stores each row as blocks of columns. In memory a matrix is cut into tiles of 16 rows, a tile into blocks of the same
 columns, and inside a block the codes of four columns of all 16 rows stand together (`native/products.h` reads them, and names the
@@ -9,6 +9,7 @@ Shapes: R rows (a multiple of 16 in memory), J tiles of L = 16 rows, N blocks in
 tensors here are of bytes, unless said otherwise.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,22 +21,81 @@ L, GROUP = 16, 32
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """How numbers are stored.
 
     Args:
         code: its place in `FORMATS`, by which the kernels know it.
         columns, stored: columns of a block, and its bytes in a file.
-        codes: blocks R × N × stored to codes R × N × columns.
-        scales: the same to the file's own numbers about them: tensors R × N × bytes, in the order of the tile.
-        high_bits: those of a code beyond four; 4 means that a code is a whole byte.
-        values: codes in float32 and numbers about them, both of tiles, to weights; see `_Parts`.
     """
 
     name: str
     code: int
     columns: int
     stored: int
+
+    @property
+    @abstractmethod
+    def tile_bytes(self) -> int:
+        """Of one block of a tile: as many as 16 blocks of the file have, or a little more."""
+
+    def pack(self, rows: Tensor) -> Tensor:
+        """Rows of blocks as in a file, R × bytes, to tiles, J × N × tile_bytes."""
+        rows = functional.pad(rows, (0, 0, 0, -len(rows) % L))
+        return self._tiles(rows.view(len(rows), -1, self.stored))
+
+    @abstractmethod
+    def unpack(self, tiles: Tensor) -> Tensor:
+        """Tiles to weights in float32, R × columns of the matrix: what the kernels multiply with."""
+
+    @abstractmethod
+    def finite(self, tiles: Tensor) -> bool:
+        """Whether every weight is a number."""
+
+    @abstractmethod
+    def _tiles(self, blocks: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Plain(Format):
+    """Numbers of 16 bits; 32 columns are a block.
+
+    Args:
+        together: in a tile, columns whose numbers stand beside each other for each of 16 rows.
+    """
+
+    dtype: torch.dtype
+    together: int
+
+    @property
+    def tile_bytes(self) -> int:
+        return L * self.stored
+
+    def unpack(self, tiles: Tensor) -> Tensor:
+        J, N, _ = tiles.shape
+        numbers = tiles.view(self.dtype).float().view(J, -1, L, self.together)
+        return numbers.transpose(1, 2).reshape(J * L, N * self.columns)
+
+    def finite(self, tiles: Tensor) -> bool:
+        return bool(torch.isfinite(tiles.view(self.dtype)).all())
+
+    def _tiles(self, blocks: Tensor) -> Tensor:
+        R, N, _ = blocks.shape
+        numbers = blocks.view(R // L, L, N, -1, 2 * self.together).permute(0, 2, 3, 1, 4)
+        return numbers.reshape(R // L, N, self.tile_bytes)
+
+
+@dataclass(frozen=True)
+class Blocks(Format):
+    """Codes of a few bits, and numbers about them.
+
+    Args:
+        codes: blocks R × N × stored to codes R × N × columns.
+        scales: the same to the file's own numbers about them: tensors R × N × bytes, in the order of the tile.
+        high_bits: those of a code beyond four; 4 means that a code is a whole byte.
+        values: codes in float32, J × N × G × 32 × L, and the numbers about them in tiles, to weights of the codes' shape.
+    """
+
     high_bits: int
     codes: Callable[[Tensor], Tensor]
     scales: Callable[[Tensor], list[Tensor]]
@@ -43,7 +103,6 @@ class Format:
 
     @property
     def tile_bytes(self) -> int:
-        """Of one block of a tile: as many as 16 blocks of the file have, or a little more."""
         return self._code_bytes + sum(L * width for width in self._scale_widths)
 
     @property
@@ -54,15 +113,11 @@ class Format:
     def _scale_widths(self) -> list[int]:
         return [part.shape[-1] for part in self.scales(torch.zeros(1, 1, self.stored, dtype=torch.uint8))]
 
-    def pack(self, rows: Tensor) -> Tensor:
-        """Rows of blocks as in a file, R × bytes, to tiles, J × N × tile_bytes."""
-        rows = functional.pad(rows, (0, 0, 0, -len(rows) % L))
-        blocks = rows.view(len(rows), -1, self.stored)
+    def _tiles(self, blocks: Tensor) -> Tensor:
         parts = [_by_quads(plane) for plane in self._planes(self.codes(blocks))]
         return torch.cat([torch.cat(parts, -1).flatten(2), *(_by_lanes(scale) for scale in self.scales(blocks))], -1)
 
     def unpack(self, tiles: Tensor) -> Tensor:
-        """Tiles to weights in float32, R × columns of the matrix: what the kernels multiply with."""
         J, N, _ = tiles.shape
         G = self.columns // GROUP
         groups = tiles[..., : self._code_bytes].view(J, N, G, -1)
@@ -71,7 +126,6 @@ class Format:
         return weights.permute(0, 4, 1, 2, 3).reshape(J * L, N * self.columns)
 
     def finite(self, tiles: Tensor) -> bool:
-        """Whether every number about the codes is one; codes always are."""
         return all(
             bool(torch.isfinite(part.view(torch.float16)).all())
             for part in self._numbers(tiles)
@@ -144,6 +198,11 @@ def _low_high(qs: Tensor) -> Tensor:
     return torch.cat((qs & 15, qs >> 4), -1)
 
 
+def _bits(packed: Tensor) -> Tensor:
+    """Bytes … × n to 8 n bits, lowest first."""
+    return torch.stack([packed >> j & 1 for j in range(8)], -1).flatten(-2)
+
+
 def _k_codes(qs: Tensor) -> Tensor:
     """Q4_K, Q5_K: every 32 bytes hold 64 columns."""
     return _low_high(qs.unflatten(-1, (4, 32))).flatten(-2)
@@ -180,33 +239,47 @@ def _q6_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
     return (codes - 32) * (_halves(d) * _bytes(per_half, 2, signed=True))
 
 
-_ALL = (
-    Format(
+_ALL: tuple[Format, ...] = (
+    Blocks(
         "Q4_0", 0, 32, 18, 0,
         codes=lambda b: _low_high(b[..., 2:]),
         scales=lambda b: [b[..., :2]],
         values=lambda c, s: (c - 8) * _halves(s[0]),
     ),
-    Format(
+    Blocks(
         "Q4_1", 1, 32, 20, 0,
         codes=lambda b: _low_high(b[..., 4:]),
         scales=lambda b: [b[..., :2], b[..., 2:4]],
         values=lambda c, s: c * _halves(s[0]) + _halves(s[1]),
     ),
-    Format(
+    Blocks(
         "Q8_0", 2, 32, 34, 4,
         codes=lambda b: b[..., 2:] ^ 128,
         scales=lambda b: [b[..., :2]],
         values=lambda c, s: (c - 128) * _halves(s[0]),
     ),
-    Format("Q4_K", 3, 256, 144, 0, codes=lambda b: _k_codes(b[..., 16:]), scales=_k_scales, values=_k_values),
-    Format("Q5_K", 4, 256, 176, 1, codes=_q5_codes, scales=_k_scales, values=_k_values),
-    Format(
+    Blocks("Q4_K", 3, 256, 144, 0, codes=lambda b: _k_codes(b[..., 16:]), scales=_k_scales, values=_k_values),
+    Blocks("Q5_K", 4, 256, 176, 1, codes=_q5_codes, scales=_k_scales, values=_k_values),
+    Blocks(
         "Q6_K", 5, 256, 210, 2,
         codes=_q6_codes,
         scales=lambda b: [b[..., 192:208], b[..., 208:]],
         values=_q6_values,
     ),
+    Blocks(
+        "Q5_0", 6, 32, 22, 1,
+        codes=lambda b: _low_high(b[..., 6:]) | _bits(b[..., 2:6]) << 4,
+        scales=lambda b: [b[..., :2]],
+        values=lambda c, s: (c - 16) * _halves(s[0]),
+    ),
+    Blocks(
+        "Q5_1", 7, 32, 24, 1,
+        codes=lambda b: _low_high(b[..., 8:]) | _bits(b[..., 4:8]) << 4,
+        scales=lambda b: [b[..., :2], b[..., 2:4]],
+        values=lambda c, s: c * _halves(s[0]) + _halves(s[1]),
+    ),
+    Plain("F16", 8, 32, 64, torch.float16, 1),
+    Plain("BF16", 9, 32, 64, torch.bfloat16, 2),
 )  # fmt: skip
 
 FORMATS: dict[str, Format] = {format.name: format for format in _ALL}
