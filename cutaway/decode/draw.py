@@ -1,5 +1,7 @@
 """Draw a token from processed logits."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,14 @@ def draw(logits_V: Tensor, greedy: bool, generator: torch.Generator) -> int:
     """
     if greedy:
         return int(logits_V.argmax())
-    probabilities = logits_V.double().softmax(-1).cpu()
+    possible = (logits_V > -math.inf).nonzero()[:, 0]  # filters leave few
+    probabilities = logits_V[possible].double().softmax(-1).cpu()
     cumulative = probabilities.cumsum(-1)
     point = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
     drawn = int(torch.searchsorted(cumulative, point, right=True))
-    last = int(probabilities.nonzero()[-1])  # rounding may put the point at the very end
-    return min(drawn, last)
+    if drawn == len(probabilities):  # rounding may put the point at the very end
+        drawn = int(probabilities.nonzero()[-1])
+    return int(possible[drawn])
 
 
 def new_generator(seed: int | None) -> torch.Generator:

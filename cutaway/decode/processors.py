@@ -6,7 +6,7 @@ A removed token has logit -inf. V vocabulary.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,17 +33,24 @@ def temperature(logits_V: Tensor, t: float) -> Tensor:
 
 def top_k(logits_V: Tensor, k: int) -> Tensor:
     """Keep the k largest (and what ties with the k-th), Fan et al. 2018."""
-    if k >= logits_V.shape[-1]:
+    if k >= len(logits_V):
         return logits_V
-    return logits_V.masked_fill(logits_V < logits_V.topk(k).values[..., -1:], -math.inf)
+    likeliest = next(found for found in _likeliest(logits_V) if len(found) >= k)
+    return logits_V.masked_fill(logits_V < logits_V[likeliest].topk(k).values[-1], -math.inf)
 
 
 def top_p(logits_V: Tensor, p: float) -> Tensor:
     """Keep the fewest likeliest tokens whose probabilities sum to at least p (nucleus), Holtzman et al. 2020."""
-    ordered, order = logits_V.sort(descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    return _put_back(ordered, order, before < p)
+    probabilities_V = logits_V.softmax(-1)
+    for likeliest in _likeliest(logits_V):
+        ordered, order = probabilities_V[likeliest].sort(descending=True, stable=True)
+        sums = ordered.cumsum(-1)
+        if sums[-1] >= p or len(likeliest) == len(logits_V):
+            keep = sums - ordered < p
+            keep[0] = True
+            kept = likeliest[order[keep]]
+            return torch.full_like(logits_V, -math.inf).index_copy(-1, kept, logits_V[kept])
+    raise AssertionError("the last of them are all")
 
 
 def min_p(logits_V: Tensor, p: float) -> Tensor:
@@ -125,6 +132,17 @@ def process(logits_V: Tensor, sampling: Sampling, history: History) -> Tensor:
     for _, step in chain(sampling):
         logits_V = step(logits_V, history)
     return logits_V
+
+
+def _likeliest(logits_V: Tensor) -> Iterator[Tensor]:
+    """The tokens within some distance of the likeliest, in order of their ids; ever more of them, at last all.
+
+    Sorting a whole vocabulary takes longer than a small model; what a filter keeps is mostly among a few hundred.
+    """
+    top = logits_V.max()
+    for distance in (8.0, 16.0):
+        yield (logits_V > top - distance).nonzero()[:, 0]
+    yield torch.arange(len(logits_V), device=logits_V.device)
 
 
 def _put_back(ordered: Tensor, order: Tensor, keep: Tensor) -> Tensor:
