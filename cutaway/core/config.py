@@ -53,6 +53,18 @@ def make_config(cls: type[C], values: dict[str, Any]) -> C:
         raise _explain(cls, err) from None
 
 
+def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones, as overrides name them.
+
+    >>> dotted({"a": 1, "b": {"c": 2}})
+    {'a': 1, 'b.c': 2}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def save_config(config: Config, path: Path) -> None:
     """Write the resolved configuration as YAML; `load_config` reads it back equal."""
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

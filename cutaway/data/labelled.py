@@ -7,6 +7,7 @@
 B rows, T positions.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def count_labels(labels: Iterable[str]) -> dict[str, int]:
     counts = Counter(labels)
     if len(counts) < 2:
         raise DataError(f"holds one label only: {', '.join(counts)}", field="data.path")
-    whole = all(name.lstrip("-").isdigit() for name in counts)
+    whole = all(re.fullmatch(r"-?\d+", name) for name in counts)
     return dict(sorted(counts.items(), key=lambda item: int(item[0]) if whole else item[0]))
 
 

@@ -102,7 +102,7 @@ def draw_spectrum(found: Sequence[Mapping[str, Any]]) -> "Figure":
     figure, (left, right) = _panels(2)
     by_kind: dict[str, list[float]] = defaultdict(list)
     for row, colour in zip(found, _shades(len(found)), strict=True):
-        left.plot(np.array(row["values"]) / row["values"][0], color=colour, linewidth=0.7)
+        left.plot(np.array(row["values"]) / (row["values"][0] or 1), color=colour, linewidth=0.7)
         by_kind[row["name"].rpartition(".")[2]].append(row["effective_rank"] / min(row["shape"]))
     left.set(xlabel="index (dark: first matrix)", ylabel="singular value over the largest", yscale="log")
     for kind, shares in by_kind.items():

@@ -28,13 +28,17 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of the values' shares (Roy & Vetterli 2007): n where n directions count alike."""
+        """exp of the entropy of the values' shares (Roy & Vetterli 2007): n where n directions count alike, 0 of zeros."""
+        if not self.values.any():
+            return 0.0
         shares = self.values / self.values.sum()
         return float(torch.special.entr(shares).sum().exp())
 
     @property
     def stable_rank(self) -> float:
-        """‖W‖²_F / ‖W‖²₂ (Rudelson & Vershynin 2007): never above the rank, and not moved by tiny values."""
+        """‖W‖²_F / ‖W‖²₂ (Rudelson & Vershynin 2007): never above the rank, and not moved by tiny values; 0 of zeros."""
+        if not self.values.any():
+            return 0.0
         return float(self.values.square().sum() / self.values[0].square())
 
 

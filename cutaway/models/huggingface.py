@@ -125,7 +125,7 @@ def weight_files(folder: Path) -> list[Path]:
     if index.exists():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError) as err:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as err:
             raise CheckpointError(f"cannot be read: {err!r}", field="index", value=str(index)) from None
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:

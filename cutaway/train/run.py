@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-from cutaway.core.config import Config, load_config, save_config
+from cutaway.core.config import Config, dotted, load_config, save_config
 from cutaway.core.errors import ConfigError
 from cutaway.core.files import recover_folder, write_text
 
@@ -47,8 +47,8 @@ def check_length(data: HasLength, model: Any) -> None:
 
 
 def _check_same(config: Config, out: Path) -> None:
-    before = _flat(load_config(type(config), out / CONFIG).model_dump(mode="json"))
-    now = _flat(config.model_dump(mode="json"))
+    before = dotted(load_config(type(config), out / CONFIG).model_dump(mode="json"))
+    now = dotted(config.model_dump(mode="json"))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and not key.startswith(_WHERE)]
     if keys:
         raise ConfigError(
@@ -63,15 +63,3 @@ def _check_same(config: Config, out: Path) -> None:
 def finish_run(out: Path, report: dict[str, Any]) -> None:
     """Write the report, which says that the run is done."""
     write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones.
-
-    >>> _flat({"a": 1, "b": {"c": 2}})
-    {'a': 1, 'b.c': 2}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from cutaway.core.config import Config
+from cutaway.core.config import Config, dotted
 from cutaway.core.errors import ConfigError, ResourceError
 
 _NAME = r"^[A-Za-z0-9_.:+,-]+$"
@@ -46,7 +46,7 @@ def sbatch_script(slurm: SlurmConfig, settings: dict[str, Any], report: dict[str
             value=machine["name"],
             hint="more machine.devices, a smaller data.seq_len or model, or adapter=lora",
         )
-    flat = {**_flat(settings), **report["suggested"]}
+    flat = {**dotted(settings), **report["suggested"]}
     for field in ("data.path", "out"):
         if field not in flat:
             raise ConfigError("is required for a script", field=field)
@@ -78,14 +78,6 @@ def sbatch_script(slurm: SlurmConfig, settings: dict[str, Any], report: dict[str
             "",
         ]
     )
-
-
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return flat
 
 
 def _yaml(value: Any) -> str:

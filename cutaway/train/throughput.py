@@ -105,7 +105,7 @@ def pays_to_compile(model: Any, choice: Compile, device: torch.device, flops: fl
 @contextmanager
 def compiled_blocks(model: Any, wanted: bool) -> Iterator[None]:
     """Inside, the model's blocks run compiled; module names, weights and hooks stay as they are."""
-    blocks = list(model.blocks) if wanted else []
+    blocks = all_blocks(model) if wanted else []
     for block in blocks:
         block.forward = torch.compile(block.forward)
     try:

@@ -31,6 +31,8 @@ def test_ranks_of_known_matrices():
     thin = spectrum("outer", torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4)).to(torch.bfloat16))
     assert thin.stable_rank == pytest.approx(1)
     assert thin.effective_rank == pytest.approx(1, abs=1e-3)
+    nothing = spectrum("a LoRA's B before training", torch.zeros(4, 3))
+    assert (nothing.effective_rank, nothing.stable_rank) == (0, 0)
 
 
 def test_every_matrix_counts_once(any_model):

@@ -60,9 +60,10 @@ def test_shards_with_an_index(model, folder):
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"shards are missing: model-00002-of-00002.safetensors"):
         read(folder)
-    (folder / "model.safetensors.index.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"index=.*cannot be read"):
-        read(folder)
+    for index in ("{", "[]", '{"weight_map": {"a": ["b"]}}', '{"weight_map": {"a": 1, "b": "c"}}'):
+        (folder / "model.safetensors.index.json").write_text(index)
+        with pytest.raises(CheckpointError, match=r"index=.*cannot be read"):
+            read(folder)
 
 
 NORM = "model.norm.weight"

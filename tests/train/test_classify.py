@@ -183,6 +183,12 @@ def test_bad_records_are_named(run, encoder, tmp_path, rows, says):
         run(write(tmp_path / "r.jsonl", rows), encoder, tmp_path / "run")
 
 
+def test_labels_that_are_numbers_stand_by_their_size_and_others_by_their_letters():
+    assert list(count_labels(["10", "9", "-1"])) == ["-1", "9", "10"]
+    assert list(count_labels(["10", "9", "²"])) == ["10", "9", "²"]
+    assert list(count_labels(["10", "9", "--1"])) == ["--1", "10", "9"]
+
+
 def test_a_label_that_training_does_not_have(run, encoder, tmp_path):
     path = write(tmp_path / "r.jsonl", reviews())
     other = write(tmp_path / "o.jsonl", [{"text": "x", "label": "doubt"}])

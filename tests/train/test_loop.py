@@ -7,12 +7,14 @@ from safetensors.torch import load_file
 
 from cutaway.core.errors import Interrupted, NonFiniteLossError, ResourceError
 from cutaway.core.seeds import seed_all
+from cutaway.models.families import make_model
 from cutaway.optim.adamw import OptimConfig
 from cutaway.optim.schedule import ScheduleConfig
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.logs import read_lines
 from cutaway.train.loop import LoopConfig, clear, train
 from cutaway.train.objectives import causal_lm
+from cutaway.train.throughput import compiled_blocks
 
 OPTIM = OptimConfig(lr=3e-2, schedule=ScheduleConfig(warmup=0.1))
 
@@ -214,6 +216,14 @@ def test_compiled_blocks_learn_alike_and_leave_no_trace(tiny, stream, tmp_path):
         curves[compile] = losses(tmp_path / compile)
         assert all("forward" not in vars(block) for block in model.blocks)
     assert curves["on"] == pytest.approx(curves["off"], rel=1e-4)
+
+
+def test_an_encoder_s_blocks_are_compiled_as_well():
+    shape = {"d_model": 8, "d_ff": 8, "num_layers": 2, "num_heads": 2, "d_kv": 4, "vocab_size": 9}
+    model = make_model({"model_type": "t5", **shape})
+    with compiled_blocks(model, True):
+        assert all("forward" in vars(block) for block in (*model.encoder_blocks, *model.blocks))
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_the_step_rate_follows_the_schedule(tiny, stream, tmp_path):
