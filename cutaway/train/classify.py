@@ -84,6 +84,8 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
         model: Any = files.model
         if not config.train_encoder:
             model.trunk.requires_grad_(False)
+            if hasattr(model.trunk, "pooler"):  # a layer of the head, as RoBERTa's is; few encoders bring one
+                model.trunk.pooler.requires_grad_(True)
         return Job(
             model,
             corpus.train,
