@@ -39,6 +39,8 @@ Generate = Callable[[list[dict[str, str]], str], str]
 
 # In English, and (true) in Chinese.
 _INSTRUCTION = {False: "Use the text above to answer in one or two sentences: ", True: "请根据上文用一两句话回答："}
+# A small model that has answered, in Chinese above all, may go on by reciting its prompt: there the reply ends.
+STOP = tuple(text.strip(" :：") for text in _INSTRUCTION.values())
 _NO_ANSWER = {False: "The documents do not answer this question.", True: "这些文档没有回答这个问题。"}
 _MARK = re.compile(r"\s*\[\d+\??\]")
 
@@ -181,7 +183,7 @@ def generator(loaded: Loaded) -> Generate:
         if room < 1:
             why = f"holds {engine.context} tokens, and the question with its passages has {len(ids)}"
             raise ContextLengthError(why, field="model", value=loaded.name, hint="a model with a longer context")
-        request = Request(ids, SAMPLING, longest_reply(start, room), opening=start)
+        request = Request(ids, SAMPLING, longest_reply(start, room), STOP, opening=start)
         return engine.run([request])[0].text
 
     return generate

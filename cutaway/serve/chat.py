@@ -47,7 +47,7 @@ def _replies(
         settings["defaults"] = grounded.SAMPLING
         opening = tuple(service.tokenizer.encode(grounding.opening)) if service.config.quote_first else ()
         longest = grounded.longest_reply(opening, service.engine.context - len(ids))
-        settings |= {"opening": opening, "max_tokens": body.limit or longest}
+        settings |= {"opening": opening, "max_tokens": body.limit or longest, "stop": (*body.stops, *grounded.STOP)}
     try:
         requests = service.requests([ids], body, **settings)
     except ContextLengthError as err:

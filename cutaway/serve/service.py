@@ -67,7 +67,7 @@ class Service:
             for choice in range(body.n):
                 seed = None if sampling.seed is None else (sampling.seed + choice) % 2**63
                 own = sampling.model_copy(update={"seed": seed})
-                requests.append(Request(prompt, own, stop=body.stops, **settings))
+                requests.append(Request(prompt, own, **{"stop": body.stops, **settings}))
                 self.engine.check(requests[-1])
         return requests
 

@@ -14,7 +14,7 @@ import torch
 
 from cutaway.core.errors import BusyError, ConfigError, ContextLengthError, DataError, RequestError, ResourceError
 from cutaway.retrieve import index as index_module
-from cutaway.retrieve.answer import answer, conclude, generator, ground
+from cutaway.retrieve.answer import STOP, answer, conclude, generator, ground
 from cutaway.retrieve.chunk import ChunkConfig
 from cutaway.retrieve.index import Index
 
@@ -178,6 +178,12 @@ def test_a_grounded_reply_ends_where_the_context_does(tiny_chat):
     assert generate([{"role": "user", "content": "x" * 100}], "Heat melts.").startswith("Heat melts.")
     with pytest.raises(ContextLengthError, match="model='tiny': holds 160 tokens"):
         generate([{"role": "user", "content": "x" * 300}], "Heat melts.")
+
+
+def test_a_reply_ends_where_it_recites_its_prompt(tiny_chat):
+    generate = generator(tiny_chat(160))
+    for said, stop in zip(("热。", "Heat melts. "), sorted(STOP, key=len), strict=True):
+        assert generate([{"role": "user", "content": "Why?"}], f"{said}{stop}: why?") == said
 
 
 def test_answers_cite_and_refuse(index: Index, docs: Path):

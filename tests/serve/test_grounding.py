@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cutaway.models.llama import Llama
+from cutaway.retrieve import answer
 from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.index import Index
 from cutaway.serve.app import create_app
@@ -55,6 +56,12 @@ def test_streamed_equals_whole(client):
     streamed, told = chunks[-1].model_extra["cutaway"], whole.model_extra["cutaway"]
     assert streamed["passages"] == told["passages"]
     assert streamed["sentences"] == told["sentences"]
+
+
+def test_stop_strings_are_the_clients_and_our_own(client, monkeypatch):
+    monkeypatch.setattr(answer, "STOP", ("makes",))
+    for stop, said in (([], "A high temperature "), (["temp"], "A high ")):
+        assert ask(client, "What makes a flatter distribution?", stop=stop).choices[0].message.content == said
 
 
 def test_what_the_documents_do_not_hold_is_told(client):
