@@ -72,7 +72,7 @@ const Card = ({ lab }) => html`
       <p class="muted"><span class="eyebrow">${t("labs.fixed")}</span> ${pick(lab.fixed)}</p>
     </details>
     <footer class="muted">
-      ${t("labs.expected")}: ${t(`verdict.${lab.expected}`)} · ${lab.seconds.toFixed(1)} s ·
+      ${t("labs.expected", { verdict: t(`verdict.${lab.expected}`) })} · ${t("labs.seconds", { seconds: lab.seconds.toFixed(1) })} ·
       ${" "}${t("labs.seeds", { seeds: lab.seeds.join(", ") })}
     </footer>
   </article>

@@ -13,8 +13,9 @@ export function t(key, values = {}) {
 /** The side of an {en, zh} pair that the server sent. */
 export const pick = (pair) => pair[language.value];
 
-/** The name of a stage of the sampler; one that is new on the server keeps the server's name. */
+/** The name of a stage of the sampler, or of a kind of module; one that is new on the server keeps the server's name. */
 export const stageName = (name) => (`stage.${name}` in WORDS ? t(`stage.${name}`) : name);
+export const kindName = (name) => (`kind.${name}` in WORDS ? t(`kind.${name}`) : name);
 
 /** A probability as the table shows it: 12.3 %, or <0.01 %. */
 export function percent(p) {

@@ -58,7 +58,7 @@ function Head({ turn, answer, index, report }) {
     <dl class="facts">
       <div><dt>${t("inspect.probability")}</dt><dd>${probability === undefined ? "…" : percent(probability)}</dd></div>
       <div><dt>${t("inspect.rank")}</dt><dd>${report?.rank ?? "…"}</dd></div>
-      <div><dt>${t("inspect.entropy")}</dt><dd>${report ? `${report.entropy_bits.toFixed(2)} bit` : "…"}</dd></div>
+      <div><dt>${t("inspect.entropy")}</dt><dd>${report ? t("inspect.bits", { n: report.entropy_bits.toFixed(2) }) : "…"}</dd></div>
       <div><dt>${t("inspect.id")}</dt><dd>${report?.token.id ?? "…"}</dd></div>
     </dl>
   `;

@@ -4,7 +4,7 @@ import { asAddress, post } from "./api.js";
 import { Chart } from "./chart.js";
 import { Failure } from "./failure.js";
 import { html, signal, useMemo } from "./html.js";
-import { t } from "./i18n.js";
+import { kindName, t } from "./i18n.js";
 import { language } from "./preferences.js";
 import { picture } from "./pictures.js";
 import { readsParts } from "./server.js";
@@ -79,7 +79,7 @@ function Found({ view }) {
           <thead><tr>${view.columns.map((name) => html`<th scope="col">${columnName(name)}</th>`)}</tr></thead>
           <tbody>
             ${view.rows.map((row, i) => html`
-              <tr key=${i}>${row.map((value) => html`<td>${shown(value)}</td>`)}</tr>
+              <tr key=${i}>${row.map((value, j) => html`<td>${view.columns[j] === "kind" ? kindName(value) : shown(value)}</td>`)}</tr>
             `)}
           </tbody>
         </table>

@@ -29,7 +29,7 @@ export function Passage({ passage, citing }) {
   const note = citing.length === 0 ? "passage.uncited" : citing.some(({ supported }) => supported) ? "passage.marked" : "passage.related";
   return html`
     <article class="passage">
-      <h3><span class="citation">${passage.number}</span> ${passage.heading || passage.source}</h3>
+      <h3><span class="citation">${passage.number}</span> ${passage.heading || passage.title}</h3>
       <dl>
         <dt>${t("passage.source")}</dt><dd>${passage.source}</dd>
         ${passage.page && html`<dt>${t("passage.page")}</dt><dd>${passage.page}</dd>`}

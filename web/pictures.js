@@ -1,5 +1,5 @@
 // The picture of each view of the model: lines by layer, or a map. `picture(view)` gives its caption and Chart's `draw`.
-import { t } from "./i18n.js";
+import { kindName, t } from "./i18n.js";
 
 const MOST = 64; // columns of a map; more would not be legible
 
@@ -9,7 +9,7 @@ export function picture({ what, data, rows }) {
 }
 
 const PICTURES = {
-  activations: ({ activations }) => lines(grouped(activations, ({ kind }) => kind, ({ layer, std }) => [layer, std]), { log: true }),
+  activations: ({ activations }) => lines(grouped(activations, ({ kind }) => kindName(kind), ({ layer, std }) => [layer, std]), { log: true }),
   gradients: ({ tokens, stream }) => map(tokens, count(stream), stream.map((row) => row.map(log10))),
   jacobian: ({ blocks }) => lines({
     [t("picture.whole")]: blocks.map(({ layer, spectral_norm }) => [layer, spectral_norm]),

@@ -74,7 +74,7 @@ const Sources = ({ answer }) => html`
       <li key=${passage.number}>
         <button onClick=${() => openPassage(answer, passage)}>
           <span class="citation">${passage.number}</span>
-          <span class="title">${passage.heading || passage.source}</span>
+          <span class="title">${passage.heading || passage.title}</span>
           <span class="beginning">${passage.text.slice(0, BEGINNING)}</span>
           <span class="place">${place(passage)}</span>
         </button>

@@ -129,6 +129,9 @@ def test_the_model_is_looked_at(page):
     page.wait(".model .card .chart svg path")
     assert len(page.all(".found tbody tr")) == 150  # five kinds of module in each of 30 layers
     assert page.one(".found th").text == "layer"
+    page.one("#language").click()
+    assert page.all(".found tbody tr:first-child td")[1].text == "残差流"
+    page.one("#language").click()
 
     page.press("Grad", on=page.one("#view"))
     page.press(Keys.TAB)
@@ -139,6 +142,8 @@ def test_the_model_is_looked_at(page):
     page.one("#language").click()
     assert (page.one(".model h1").text, page.one(".model h2").text) == ("模型", "梯度")
     assert page.one(".found th").text == "层"
+    page.resize(390, 844)
+    assert page.driver.execute_script("return document.querySelector('.model .card').offsetWidth <= innerWidth")
 
     page.one("#language").click()
     page.one("#looked-at").send_keys("word " * 70)
