@@ -64,7 +64,7 @@ def model_routes(service: Service) -> APIRouter:
             }
             for index, row in enumerate(vectors)
         ]
-        tokens = sum(embedder.count(texts))
+        tokens = sum(min(count, embedder.max_tokens) for count in embedder.count(texts))
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "model": embedder.name, "data": data, "usage": usage}
 

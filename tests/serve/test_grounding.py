@@ -106,6 +106,7 @@ def test_embeddings(client, minilm):
         torch.testing.assert_close(torch.tensor(one.embedding), torch.tensor(other.embedding))
         assert torch.tensor(one.embedding).norm() == pytest.approx(1, abs=1e-5)
     assert floats.usage.prompt_tokens > 0
+    assert client.embeddings.create(model=name, input="long " * 1000).usage.prompt_tokens == 256
     with pytest.raises(openai.BadRequestError):
         client.embeddings.create(model=name, input=[])
 

@@ -143,7 +143,7 @@ def test_the_model_is_looked_at(page):
     assert (page.one(".model h1").text, page.one(".model h2").text) == ("模型", "梯度")
     assert page.one(".found th").text == "层"
     page.resize(390, 844)
-    assert page.driver.execute_script("return document.querySelector('.model .card').offsetWidth <= innerWidth")
+    assert page.driver.execute_script("return document.querySelector('.model .chart').offsetWidth <= innerWidth")
 
     page.one("#language").click()
     page.one("#looked-at").send_keys("word " * 70)
