@@ -128,7 +128,7 @@ def _rank(probabilities_V: Tensor, id: int) -> int:
 
 def _token(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     """A model's vocabulary may be padded beyond its tokeniser's; such an id has no text."""
-    known = id < tokenizer.vocab_size
+    known = tokenizer.has(id)
     text, raw = (tokenizer.token_text(id), tokenizer.token_bytes(id)) if known else ("", b"")
     return {"id": id, "text": text, "bytes": list(raw)}
 

@@ -129,7 +129,7 @@ def token_logprob(tokenizer: Tokenizer, one: TokenLogprob) -> dict[str, Any]:
     """One entry of `logprobs.content`."""
 
     def entry(id: int, logprob: float) -> dict[str, Any]:
-        text, raw = (tokenizer.token_text(id), tokenizer.token_bytes(id)) if id < tokenizer.vocab_size else ("", b"")
+        text, raw = (tokenizer.token_text(id), tokenizer.token_bytes(id)) if tokenizer.has(id) else ("", b"")
         return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(raw)}
 
     return {**entry(one.id, one.logprob), "top_logprobs": [entry(id, logprob) for id, logprob in one.top]}

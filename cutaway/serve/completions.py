@@ -141,6 +141,6 @@ class CompletionReply:
         return {self._name(id): logprob for id, logprob in reversed(one.top)}
 
     def _name(self, id: int) -> str:
-        """A model's vocabulary may be padded beyond its tokeniser's; such an id has no text."""
+        """An id that is no token has no text."""
         tokenizer = self.service.tokenizer
-        return tokenizer.token_text(id) if id < tokenizer.vocab_size else ""
+        return tokenizer.token_text(id) if tokenizer.has(id) else ""

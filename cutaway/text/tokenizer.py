@@ -144,6 +144,10 @@ class Tokenizer:
             for id, (start, end) in zip(found.ids, found.offsets, strict=True)
         ]
 
+    def has(self, id: int) -> bool:
+        """Whether there is such a token: a model's vocabulary may be padded beyond its tokeniser's, whose ids may have gaps."""
+        return self.backend.id_to_token(id) is not None
+
     def token_text(self, id: int) -> str:
         """A token as people read it: its bytes as UTF-8, with U+FFFD where they are no whole character."""
         return self.token_bytes(id).decode("utf-8", "replace")

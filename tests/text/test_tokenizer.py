@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from cutaway.text.detokenize import Detokenizer
 from cutaway.text.gguf import tokenizer_from_gguf
 from cutaway.text.load import load_tokenizer
 from cutaway.text.sentencepiece_file import sentencepiece_tokenizer
+from cutaway.text.tokenizer import Tokenizer
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
 
 TEXTS = [
@@ -100,6 +102,13 @@ def test_a_reply_that_is_cut_loses_one_character(tokenizer, text, cut):
 def stream_all(tokenizer, ids, skip_special=True):
     stream = Detokenizer(tokenizer, skip_special)
     return "".join([*[stream.push(id) for id in ids], stream.flush()])
+
+
+def test_ids_may_have_gaps():
+    words = {**{chr(97 + n): n for n in range(3)}, "abc": 9}
+    tokenizer = Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE(words, [])))
+    assert tokenizer.vocab_size == 10
+    assert [id for id in range(12) if tokenizer.has(id)] == [0, 1, 2, 9]
 
 
 def test_a_lone_surrogate_is_refused():
