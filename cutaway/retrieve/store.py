@@ -4,7 +4,8 @@ A kill at any moment leaves the table as before or after a commit, so a document
 of it, and all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutaway.core.errors import ResourceError
+from cutaway.core.errors import ConfigError, ResourceError
 
 _TABLE = "passages"
 
@@ -24,7 +25,7 @@ class Store:
         width: D, the length of the vectors.
 
     Raises:
-        ResourceError: no folder can be there.
+        ResourceError: no folder can be there. ConfigError, from every method: files of it are missing or damaged.
     """
 
     def __init__(self, folder: Path, width: int):
@@ -39,6 +40,7 @@ class Store:
         text, number = pa.string(), pa.int64()
         columns = {"id": text, "source": text, "title": text, "heading": text, "page": number, "start": number}
         columns |= {"end": number, "text": text, "content": text, "vector": pa.list_(pa.float32(), width)}
+        self._folder = folder
         self._schema = pa.schema(list(columns.items()))
         self._width = width
 
@@ -67,7 +69,8 @@ class Store:
         table = self._table()
         if table is None:
             return [], torch.empty(0, self._width)
-        found = table.to_arrow()
+        with self._damage_is_said():
+            found = table.to_arrow()
         flat = found.column("vector").combine_chunks().flatten().to_numpy(zero_copy_only=False)
         vectors = np.array(flat, np.float32).reshape(len(found), self._width)
         return found.drop_columns(["vector", "content"]).to_pylist(), torch.from_numpy(vectors)
@@ -120,7 +123,16 @@ class Store:
         return [row["id"] for row in query.select(["id", "_distance"]).limit(k).to_list()]
 
     def _table(self) -> Any:
-        return self._database.open_table(_TABLE) if _TABLE in self._database.list_tables().tables else None
+        with self._damage_is_said():
+            return self._database.open_table(_TABLE) if _TABLE in self._database.list_tables().tables else None
+
+    @contextmanager
+    def _damage_is_said(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, OSError) as err:  # LanceDB raises all of them
+            why, mend = f"is damaged: {str(err).splitlines()[0]}", "remove the folder and index again"
+            raise ConfigError(why, field="index", value=str(self._folder), hint=mend) from None
 
 
 def _among(sources: Sequence[str]) -> str:

@@ -137,6 +137,16 @@ def test_what_is_refused(index: Index, docs: Path, tmp_path: Path):
             Index.existing(index.folder, Bag())
 
 
+@pytest.mark.parametrize("part", ["data/*.lance", "_versions/*"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: os.truncate(file, 40)])
+def test_damaged_files_are_said(index: Index, docs: Path, part: str, damage):
+    index.update(docs)
+    for file in index.folder.glob(f"lance/passages.lance/{part}"):
+        damage(file)
+    with pytest.raises(ConfigError, match=r"index=.*is damaged"):
+        Index.existing(index.folder, Bag())
+
+
 def test_empty_index(index: Index, tmp_path: Path):
     assert len(index) == 0
     assert index.search("anything") == []
