@@ -21,7 +21,8 @@ def info_nce(
         The loss, and the share of rows whose own partner is the nearest.
     """
     candidates_CD = b_BD if negatives_ND is None else torch.cat((b_BD, negatives_ND))
-    scores_BC = (a_BD @ candidates_CD.T / temperature).float()
+    with torch.autocast(a_BD.device.type, enabled=False):  # a bfloat16 cosine over a small temperature is far off
+        scores_BC = a_BD.float() @ candidates_CD.float().T / temperature
     own_B = torch.arange(len(a_BD), device=a_BD.device)
     loss = cross_entropy(scores_BC, own_B, reduction="sum")
     if two_sided:

@@ -6,6 +6,8 @@ B batch, C channels, T positions, S key positions, D width of a tower, H heads, 
 pixels, H × W is the height and width of an image.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,10 +20,20 @@ from cutaway.nn.attention import Attend
 from cutaway.nn.masks import causal_mask, full_mask
 from cutaway.nn.patches import PatchEmbedding, count_patches
 
-__all__ = ["CLIP", "MODEL_TYPES", "CLIPConfig", "build", "config_from_hf", "config_to_hf", "from_hf_tensors"]
+__all__ = [
+    "CLIP",
+    "MODEL_TYPES",
+    "CLIPConfig",
+    "build",
+    "config_from_hf",
+    "config_to_hf",
+    "from_hf_tensors",
+    "to_hf_tensors",
+]
 
 MODEL_TYPES = ("clip",)
 OLD_EOS = 2  # written into early configurations whatever the real id; the end token is then the one with the highest id
+_SHARPEST = math.log(100)
 
 
 class SelfAttention(nn.Module):
@@ -154,7 +166,7 @@ class CLIP(nn.Module):
         self.text_model, self.vision_model = TextTower(text), VisionTower(vision)
         self.text_projection = nn.Linear(text.hidden_size, P, bias=False)
         self.visual_projection = nn.Linear(vision.hidden_size, P, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.logit_scale = nn.Parameter(torch.tensor([config.logit_scale_init_value]))  # FSDP shares no scalar
         initialise(self.text_model, text.initializer_range)
         initialise(self.vision_model, vision.initializer_range)
         initialise(self.text_projection, text.hidden_size**-0.5)
@@ -162,6 +174,14 @@ class CLIP(nn.Module):
 
     def tie(self) -> None:
         """Nothing is shared."""
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """After a step of training: the factor of the cosines stays at 100 or less (section 2.5).
+
+        The parameter itself, since a limit in the formula would leave it no gradient to come back by.
+        """
+        self.logit_scale.clamp_(max=_SHARPEST)
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -205,10 +225,7 @@ class CLIP(nn.Module):
         return functional.normalize(self.visual_projection(pooled), dim=-1)
 
     def logits(self, images_BP: Tensor, texts_BP: Tensor) -> Tensor:
-        """exp(logit_scale) · cosine, images × texts; its transpose is texts × images.
-
-        The paper keeps the factor at 100 or less in training; that is the objective's to do.
-        """
+        """exp(logit_scale) · cosine, images × texts; its transpose is texts × images."""
         return self.logit_scale.exp() * images_BP @ texts_BP.T
 
     def forward(self, pixels_BCHW: Tensor, ids_BT: Tensor, mask_BT: Tensor | None = None) -> Tensor:
@@ -218,7 +235,14 @@ class CLIP(nn.Module):
 
 def from_hf_tensors(name: str, tensor: Tensor, config: CLIPConfig) -> tuple[str, Tensor] | None:
     """Our name and tensor for one of the checkpoint's; None for the position numbers that older ones store."""
+    if name == "logit_scale" and not tensor.dim():
+        return name, tensor[None]
     return None if name.endswith(".position_ids") else (name, tensor)
+
+
+def to_hf_tensors(name: str, tensor: Tensor, config: CLIPConfig) -> tuple[str, Tensor]:
+    """The checkpoint's name and tensor for one of ours."""
+    return name, tensor.squeeze() if name == "logit_scale" else tensor
 
 
 def build(config: CLIPConfig) -> CLIP:

@@ -5,7 +5,6 @@ is compared with the partners, and the hard negatives, of its whole micro-batch;
 `data.rows`, and micro-batches do not add up to a larger one.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -32,8 +31,6 @@ from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import Metrics, Objective
 from cutaway.train.origin import OriginConfig, begin, check_encoder, media_of
 from cutaway.train.recipe import Job, carry_out
-
-SHARPEST = math.log(100)  # CLIP's factor of the cosines stays at 100 or less (Radford et al. 2021, section 2.5)
 
 
 class ContrastOptim(OptimConfig):
@@ -140,7 +137,7 @@ def contrastive(model: Any, batch: ContrastBatch, config: ContrastLoss = Contras
 def image_text(model: Any, batch: CaptionedBatch) -> tuple[Tensor, int, Metrics]:
     """Each image's own text against the others' texts, and each text's own image; the temperature is learned."""
     images_BP, texts_BP = model.encode_image(batch.pixels_BCHW), model.encode_text(batch.ids_BT, batch.real_BT)
-    temperature = (-model.logit_scale.clamp(max=SHARPEST)).exp()
+    temperature = (-model.logit_scale).exp()
     loss, nearest = info_nce(images_BP, texts_BP, temperature, two_sided=True)
     return loss, len(images_BP), {"nearest": nearest.detach(), "temperature": temperature.detach()}
 

@@ -159,6 +159,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             move_biases(model)
+            if hasattr(model, "after_step"):
+                model.after_step()
             standing.step += 1
             standing.tokens += result.tokens
             speed.add(result.tokens, time.perf_counter() - started)

@@ -19,6 +19,9 @@ from cutaway.train.parallel import ParallelConfig, make_meshes
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
+_WAYS_IN = ("encode", "encode_text", "encode_image", "logits", "label_logits", "pair_logits")
+"""Of a model, besides `forward`. Each has a backward pass of its own where what it reads needs no gradient: a head alone."""
+
 
 def shard_model(model: Any, parallel: ParallelConfig, precision: torch.dtype) -> None:
     """Give every process its part of each parameter; a block is put together when it runs. Nothing happens to one process.
@@ -61,7 +64,7 @@ def shard_model(model: Any, parallel: ParallelConfig, precision: torch.dtype) ->
     for block in all_blocks(model):
         fully_shard(block, mesh=meshes.data, mp_policy=low)
     fully_shard(model, mesh=meshes.data)
-    for name in ("encode", "logits"):  # ways in besides `forward`
+    for name in _WAYS_IN:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
     for module in model.modules():

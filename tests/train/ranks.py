@@ -24,6 +24,8 @@ from cutaway.core.config import load_config
 from cutaway.core.distributed import is_first, join, rank
 from cutaway.core.errors import Interrupted
 from cutaway.train import loop
+from cutaway.train.classify import ClassifyConfig, classify
+from cutaway.train.contrast import ContrastRunConfig, contrast
 from cutaway.train.finetune import FinetuneConfig, finetune
 from cutaway.train.omni import OmniRunConfig, train_omni
 from cutaway.train.pretrain import PretrainConfig, pretrain
@@ -34,6 +36,8 @@ RECIPES = {
     "finetune": (FinetuneConfig, finetune),
     "seq2seq": (Seq2SeqConfig, train_seq2seq),
     "omni": (OmniRunConfig, train_omni),
+    "contrast": (ContrastRunConfig, contrast),
+    "classify": (ClassifyConfig, classify),
 }
 
 

@@ -76,6 +76,9 @@ def test_the_loss():
     torch.testing.assert_close(info_nce(a, b, 0.1, c)[0], -with_negatives.diag().sum())
     back = (b @ a.T / 0.1).log_softmax(-1)
     torch.testing.assert_close(info_nce(a, b, 0.1, two_sided=True)[0], -(scores.diag() + back.diag()).sum() / 2)
+    exact = info_nce(a, b, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(info_nce(a, b, 0.01), exact)
     loss, nearest = info_nce(a, a, 0.01)
     assert nearest == 1
     assert loss < 0.01

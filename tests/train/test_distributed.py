@@ -119,6 +119,44 @@ def test_however_two_share_the_work_they_equal_one(place, two, alone, tmp_path, 
     same_runs(alone(shape), tmp_path / "two")
 
 
+PICTURES = [
+    "image_size=4",
+    "patch_size=2",
+    "num_channels=1",
+    "hidden_size=16",
+    "intermediate_size=32",
+    "num_hidden_layers=1",
+]
+PICTURES += ["num_attention_heads=2"]
+TOWERS = ["model.model_type=clip", "train_tokenizer.vocab_size=300", "model.text_config.max_position_embeddings=16"]
+TOWERS += ["data.seq_len=16", *(f"model.text_config.{word}" for word in PICTURES[3:])]
+VIT = ["model.model_type=vit"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        ("contrast", [*TOWERS, *(f"model.vision_config.{word}" for word in PICTURES)]),
+        ("classify", [*VIT, *(f"model.{word}" for word in PICTURES)]),
+        ("classify", [*VIT, *(f"model.{word}" for word in PICTURES), "train_encoder=false"]),
+    ],
+)
+def test_two_learn_from_files_as_one_does(place, two, tmp_path, command, settings):
+    rows, said = [], {"contrast": "text", "classify": "label"}[command]
+    for number in range(16):
+        Image.fromarray(np.full((4, 4), 15 * number, np.uint8)).save(place / f"shade-{number}.png")
+        rows.append({"image": f"shade-{number}.png", said: f"shade {number}" if said == "text" else number % 2})
+    (place / f"{said}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fixed = [word for word in BASE.split() if not word.startswith(("data.seq_len", "train_tokenizer"))]
+    settings = [f"data.path={place / f'{said}.jsonl'}", "start=null", *fixed, *settings]
+    run(command, [*settings, f"out={tmp_path / 'one'}", "loop.micro_batches=2"])
+    two.run(command, [*settings, f"out={tmp_path / 'two'}"])
+    same_runs(tmp_path / "one", tmp_path / "two")
+    losses = json.loads((tmp_path / "two" / "report.json").read_text())["held_out_loss"]["held_out"]
+    assert losses["before"] != losses["after"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", ["", TENSOR])
 def test_two_learn_from_pictures_as_one_does(place, two, tmp_path, shared):
