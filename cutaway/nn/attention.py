@@ -67,9 +67,12 @@ def attend_sdpa(
 ) -> Tensor:
     """PyTorch's fused kernel."""
     T, S, grouped = q_BHTK.shape[2], k_BGSK.shape[2], q_BHTK.shape[1] != k_BGSK.shape[1]
-    causal = mask is None and bias is None and T == S and T > 1
-    if mask is None and not causal and T > 1:
-        mask = causal_mask(T, S, q_BHTK.device)
+    causal = False  # and no expression: a comparison of lengths is no bool to a compiler that takes any
+    if mask is None and T > 1:
+        if T == S and bias is None:
+            causal = True
+        else:
+            mask = causal_mask(T, S, q_BHTK.device)
     if bias is not None:
         bias = bias.to(q_BHTK.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, -math.inf)

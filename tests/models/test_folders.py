@@ -202,11 +202,13 @@ def test_a_fresh_model_depends_on_the_seed_alone():
     assert abs(drawn[0].std().item() - 0.02) < 1e-3
 
 
-def test_blocks_compile_as_one_graph(model):
-    """No data-dependent Python in a block: dynamo captures it whole."""
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_blocks_compile_as_one_graph(model, dynamic):
+    """No data-dependent Python in a block: dynamo captures it whole, for one length and for any."""
     import torch._dynamo
 
-    block = torch.compile(model.blocks[0], backend="eager", fullgraph=True)
+    torch._dynamo.reset()
+    block = torch.compile(model.blocks[0], backend="eager", fullgraph=True, dynamic=dynamic)
     x = torch.randn(1, 5, 32)
     rope = (torch.ones(1, 5, 8), torch.zeros(1, 5, 8))
     torch.testing.assert_close(block(x, rope, None), model.blocks[0](x, rope, None))
