@@ -59,7 +59,8 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
         model = load_gguf(file, number, target, str(path))
         tokenizer = tokenizer_from_gguf(file.metadata)
     check_tokenizer(tokenizer, model, str(path))
-    return Loaded(model, tokenizer, str(spec) if str(spec) in PACKAGED else path.stem, path)
+    name = str(spec) if str(spec) in PACKAGED else path.resolve().name.removesuffix(".gguf")
+    return Loaded(model, tokenizer, name, path)
 
 
 def read_shape(path: Path) -> tuple[Any, Any]:
