@@ -1,4 +1,4 @@
-"""The engine: many requests at once, each step one new token for every one that runs.
+"""The engine: many requests at once, each step one new token for every one that is past its prompt.
 
     engine = Engine(load("smollm2-135m-instruct"))
     engine.add(Request(prompt_ids=[...]))
@@ -8,52 +8,46 @@
 One thread owns it.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from cutaway.core.config import Config
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ContextLengthError, RequestError, ResourceError
 from cutaway.decode.beam import Beam, Hypothesis, beam_search
-from cutaway.decode.draw import draw, new_generator
-from cutaway.decode.processors import History, process
 from cutaway.decode.sampling import Sampling
-from cutaway.decode.stop import StopStrings
-from cutaway.infer.request import Completion, FinishReason, Output, Request, TokenLogprob
-from cutaway.infer.runner import Runner
-from cutaway.infer.scheduler import Scheduler
+from cutaway.infer.blocks import BLOCK_SIZE, BlockManager, blocks_for
+from cutaway.infer.reply import Reply
+from cutaway.infer.request import Completion, Output, Request
+from cutaway.infer.runner import Runner, Work
+from cutaway.infer.scheduler import Chunk, Scheduler
+from cutaway.infer.torch_runner import TorchRunner, block_bytes
 from cutaway.models.decoder import check_decoder
 from cutaway.models.load import Loaded
-from cutaway.text.detokenize import Detokenizer
+
+_CACHE_SHARE = 0.9  # of the free memory; what a step computes needs some too
 
 
 class EngineConfig(Config):
     """How much runs at once."""
 
-    max_batch: int = Field(8, ge=1, description="requests that run at once")
+    max_batch: int = Field(8, ge=1, description="replies that are written at once")
     context: int = Field(0, ge=0, description="tokens per request, prompt and reply; 0: the model's own context")
-    prefill_chunk: int = Field(512, ge=1, description="prompt tokens per forward pass")
-    prefill_budget: int = Field(2048, ge=1, description="prompt tokens that may start per step")
+    max_num_batched_tokens: int = Field(2048, ge=1, description="tokens per step, of prompts and replies together")
+    prefill_chunk: int = Field(512, ge=1, description="tokens of one prompt per step")
+    kv_cache_tokens: int = Field(
+        0, ge=0, description="tokens that the cache holds; 0: max_batch times the context, or what fits into memory"
+    )
 
-
-class _Running:
-    """A request with what it has written."""
-
-    def __init__(self, request: Request, max_tokens: int, engine: "Engine"):
-        self.request, self.id, self.max_tokens = request, request.id, max_tokens
-        self.generated: list[int] = []
-        self.generator = new_generator(request.sampling.seed)
-        self.text = Detokenizer(engine.tokenizer)
-        self.stop = StopStrings(request.stop)
-
-    @property
-    def prompt_length(self) -> int:
-        return len(self.request.prompt_ids)
+    @model_validator(mode="after")
+    def _one_token_each(self) -> "EngineConfig":
+        if self.max_num_batched_tokens < self.max_batch:
+            raise ValueError(f"max_num_batched_tokens {self.max_num_batched_tokens} is less than max_batch")
+        return self
 
 
 class Engine:
@@ -62,26 +56,21 @@ class Engine:
     Args:
         loaded: the model and its tokeniser.
         config: how much runs at once.
+        runner: what computes; by default the model's own modules.
 
     Raises:
         ConfigError: the model is no decoder.
-        ResourceError: the cache at its fullest would not fit into memory.
+        ResourceError: the cache would not fit into memory, or hold not even one request of full length.
     """
 
-    def __init__(self, loaded: Loaded, config: EngineConfig | None = None):
+    def __init__(self, loaded: Loaded, config: EngineConfig | None = None, runner: Runner | None = None):
         check_decoder(loaded.model)
-        self.config = config or EngineConfig()
+        self.config = c = config or EngineConfig()
         self.model, self.tokenizer, self.name = loaded.model, loaded.tokenizer, loaded.name
-        self.context = min(self.config.context or self.model.context, self.model.context)
-        self._runner = Runner(self.model, self.config.max_batch, self.context, self.config.prefill_chunk)
-        self._scheduler: Scheduler[_Running] = Scheduler(self.config.max_batch, self.config.prefill_budget)
-        free = free_memory(self._runner.device)
-        if self._runner.cache.nbytes > free:
-            raise ResourceError(
-                f"the cache can grow to {self._runner.cache.nbytes / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free",
-                field="engine",
-                hint="lower engine.max_batch or engine.context",
-            )
+        self.context = min(c.context or self.model.context, self.model.context)
+        self._runner = runner or TorchRunner(self.model, self._count_blocks())
+        blocks = BlockManager(self._runner.n_blocks, c.max_batch)
+        self._scheduler: Scheduler[Reply] = Scheduler(blocks, c.max_batch, c.max_num_batched_tokens, c.prefill_chunk)
 
     @property
     def idle(self) -> bool:
@@ -90,18 +79,23 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a row."""
+        """Replies that wait for a place."""
         return len(self._scheduler.waiting)
 
     @property
     def running(self) -> int:
-        """Requests that run."""
+        """Replies that run."""
         return len(self._scheduler.running)
 
     @property
     def cached_tokens(self) -> int:
         """Positions of the cache in use."""
-        return int(self._runner.cache.lengths[: self.running].sum())
+        return BLOCK_SIZE * self._scheduler.blocks.used
+
+    @property
+    def cache_size(self) -> int:
+        """Positions of the whole cache."""
+        return BLOCK_SIZE * self._scheduler.blocks.n_blocks
 
     def check(self, request: Request) -> int:
         """How many new tokens the request may make; refuses one that cannot run, naming the field."""
@@ -120,6 +114,8 @@ class Engine:
             raise RequestError("holds an empty string", field="stop")
         if request.max_tokens is not None and request.max_tokens < 1:
             raise RequestError("must be at least 1", field="max_tokens", value=request.max_tokens)
+        if request.n < 1:
+            raise RequestError("must be at least 1", field="n", value=request.n)
         if length >= self.context:
             raise ContextLengthError(
                 f"has {length} tokens and the context holds {self.context}, the reply included",
@@ -137,32 +133,28 @@ class Engine:
 
     def add(self, request: Request) -> str:
         """Queue a request; its id."""
-        self._scheduler.add(_Running(request, self.check(request), self))
+        self._scheduler.add(Reply(request, self.check(request), self.tokenizer))
         return request.id
 
     def cancel(self, request_id: str) -> bool:
         """Take a request out before the next step; false when it is not there (any more)."""
-        removed, move = self._scheduler.remove(request_id)
-        if move:
-            self._runner.move(move.source, move.target)
-        return removed is not None
+        replies = [one for one in (*self._scheduler.running, *self._scheduler.waiting) if one.id == request_id]
+        for reply in replies:
+            self._scheduler.remove(reply)
+        return bool(replies)
 
     def step(self) -> list[Output]:
-        """Start what may start, and give every running request one more token."""
-        before = list(self._scheduler.running)
-        admitted = self._scheduler.admit()
-        logits: list[tuple[_Running, Tensor]] = []
-        if before:
-            last = [one.generated[-1] for one in before]
-            logits += zip(before, self._runner.decode(last), strict=True)
-        logits += [
-            (one, self._runner.prefill(row, one.request.prompt_ids, one.request.inputs)) for row, one in admitted
+        """Read on in prompts, and give every reply that is past its own one more token."""
+        step = self._scheduler.schedule()
+        for source, target in step.copies:
+            self._runner.copy(source, target)
+        work = [_work(chunk) for chunk in step.chunks]
+        logits_NV = self._runner.run(work) if work else torch.empty(0)
+        self._scheduler.commit(step)
+        rows = logits_NV.split([len(one.wanted) for one in work]) if work else ()
+        return [
+            output for chunk, rows_NV in zip(step.chunks, rows, strict=True) for output in self._draw(chunk, rows_NV)
         ]
-        outputs = [self._advance(one, row_V) for one, row_V in logits]
-        for output in outputs:
-            if output.finish_reason:
-                self.cancel(output.request_id)
-        return outputs
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, max_tokens: int = 256, **settings: Any
@@ -171,50 +163,65 @@ class Engine:
         return self.run([Request(prompt, sampling, max_tokens, **settings) for prompt in prompts])
 
     def run(self, requests: Sequence[Request]) -> list[Completion]:
-        """Serve requests, all at once, to their ends. Completions come in the requests' order."""
+        """Serve requests, all at once, to their ends. Completions come in the requests' order, `n` of each."""
         for request in requests:
             self.add(request)
-        outputs: dict[str, list[Output]] = {request.id: [] for request in requests}
+        outputs: dict[tuple[str, int], list[Output]] = {(one.id, i): [] for one in requests for i in range(one.n)}
         while not self.idle:
             for output in self.step():
-                if output.request_id in outputs:
-                    outputs[output.request_id].append(output)
-        return [gather(outputs[request.id]) for request in requests]
+                if (output.request_id, output.index) in outputs:
+                    outputs[output.request_id, output.index].append(output)
+        return [gather(found) for found in outputs.values()]
 
     def beam(self, prompt_ids: Sequence[int], beam: Beam, max_tokens: int = 256) -> list[Hypothesis]:
         """Beam search from one prompt, on a cache of its own; the `n_best` best sequences, best first."""
         self.check(Request(prompt_ids, max_tokens=max_tokens))
         return beam_decode(self.model, [prompt_ids], beam, self.tokenizer.end_ids, max_tokens)[0]
 
-    def _advance(self, one: _Running, logits_V: Tensor) -> Output:
-        request = one.request
-        if torch.isnan(logits_V).any() or not torch.isfinite(logits_V).any():
-            return Output(one.id, None, "", None, "error", "the model gave logits that are not numbers")
-        processed_V = process(logits_V, request.sampling, History(request.prompt_ids, one.generated))
-        if not torch.isfinite(processed_V).any():
-            return Output(one.id, None, "", None, "error", "the settings leave no token to choose")
-        written = len(one.generated)
-        if written < len(request.opening):
-            token = request.opening[written]
-        else:
-            token = draw(processed_V, request.sampling.temperature == 0, one.generator)
-        one.generated.append(token)
-        logprob = None if request.logprobs is None else _logprob(logits_V, token, request.logprobs)
-        ended = token in self.tokenizer.end_ids and not request.ignore_end
-        text = "" if ended else one.stop.push(one.text.push(token))
-        reason: FinishReason | None = None
-        if ended or one.stop.hit:
-            reason = "stop"
-        elif len(one.generated) >= one.max_tokens:
-            reason = "length"
-        if reason and not one.stop.hit:
-            text += one.stop.push(one.text.flush())
-            text += one.stop.flush()
-        return Output(one.id, token, text, logprob, reason)
+    def _draw(self, chunk: Chunk[Reply], logits_NV: Tensor) -> list[Output]:
+        """What comes of a chunk: nothing as long as its prompt goes on; the first token of all replies at its end."""
+        first = chunk.sequence
+        first.read(chunk.start, logits_NV)
+        if not chunk.last:
+            return []
+        replies = [first] if first.written else [first, *first.siblings()]
+        for sibling in replies[1:]:
+            sibling.prompt_logprobs = first.prompt_logprobs
+            self._scheduler.fork(first, sibling)
+        outputs = [reply.advance(logits_NV[-1]) for reply in replies]
+        for reply, output in zip(replies, outputs, strict=True):
+            if output.finish_reason:
+                self._scheduler.remove(reply, forget=output.finish_reason == "error")
+        return outputs
+
+    def _count_blocks(self) -> int:
+        c, one = self.config, blocks_for(self.context)
+        room = int(_CACHE_SHARE * free_memory(self.model.embedding.weight.device)) // block_bytes(self.model)
+        count = blocks_for(c.kv_cache_tokens) or min(c.max_batch * one, max(room, one))
+        if count < one:
+            raise ResourceError(
+                f"one request may have {self.context} tokens, and the cache holds fewer",
+                field="engine.kv_cache_tokens",
+                value=c.kv_cache_tokens,
+                hint="a larger one, or a smaller engine.context",
+            )
+        if count > room:
+            size, free = (n * block_bytes(self.model) / 2**30 for n in (count, room))
+            raise ResourceError(
+                f"the cache takes {size:.1f} GiB and {free:.1f} GiB are free for it",
+                field="engine",
+                hint="lower engine.context, or engine.kv_cache_tokens",
+            )
+        return count
+
+
+def _work(chunk: Chunk[Reply]) -> Work:
+    one = chunk.sequence
+    return Work(one.ids[chunk.start : chunk.stop], chunk.start, one.table, one.wanted(chunk), one.request.inputs)
 
 
 def gather(outputs: Sequence[Output]) -> Completion:
-    """Put the outputs of one request together.
+    """Put the outputs of one reply together.
 
     Raises:
         RequestError: the request failed.
@@ -228,6 +235,8 @@ def gather(outputs: Sequence[Output]) -> Completion:
         "".join(output.text for output in outputs),
         last.finish_reason,
         [output.logprob for output in outputs if output.logprob],
+        outputs[0].prompt_logprobs,
+        outputs[0].cached_tokens or 0,
     )
 
 
@@ -251,12 +260,3 @@ def beam_decode(
         return model.logits(h[:, -1]).float().log_softmax(-1)
 
     return beam_search(torch.stack(first).float().log_softmax(-1), step, beam, end_ids, max_tokens)
-
-
-def _logprob(logits_V: Tensor, token: int, n: int) -> TokenLogprob:
-    log_V = logits_V - logits_V.logsumexp(-1)
-    best = log_V.topk(min(n, len(log_V)))
-    assert math.isfinite(float(log_V[token]))
-    return TokenLogprob(
-        token, float(log_V[token]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-    )

@@ -26,6 +26,10 @@ class Request:
         ignore_end: go on after end-of-turn tokens (for measuring).
         inputs: what the model reads besides the ids of the prompt (images and sounds of `models.omni`): tensors by the names of
             its arguments, whose first axis is the position.
+        n: replies; each has a seed of its own, counted on from that of `sampling`.
+        priority: a lower number goes first.
+        prompt_logprobs: None, or how many alternatives to report with each token of the prompt.
+        cache_salt: requests with different ones share nothing in the cache.
     """
 
     prompt_ids: Sequence[int]
@@ -36,6 +40,10 @@ class Request:
     opening: tuple[int, ...] = ()
     ignore_end: bool = False
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 1
+    priority: int = 0
+    prompt_logprobs: int | None = None
+    cache_salt: str = ""
     id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
 
 
@@ -50,13 +58,16 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Output:
-    """What one step brought to one request.
+    """What one step brought to one reply.
 
     Args:
         token_id: the new token; None where the step only ended the request.
         text: the text that became certain; a stop string or half a character may hold it back.
-        finish_reason: set on the last output of a request.
+        finish_reason: set on the last output of a reply.
         error: why, when the reason is `error`.
+        index: which of the request's replies.
+        cached_tokens: on the first output, how many tokens of the prompt were in the cache already.
+        prompt_logprobs: on the first output, if they are asked for; None for the first token.
     """
 
     request_id: str
@@ -65,13 +76,18 @@ class Output:
     logprob: TokenLogprob | None = None
     finish_reason: FinishReason | None = None
     error: str | None = None
+    index: int = 0
+    cached_tokens: int | None = None
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A finished continuation: the outputs of a request, put together."""
+    """A finished continuation: the outputs of one reply, put together."""
 
     ids: list[int]
     text: str
     finish_reason: FinishReason
     logprobs: list[TokenLogprob]
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
+    cached_tokens: int = 0

@@ -1,78 +1,182 @@
-"""Who runs: first come, first served, on rows 0 … n-1 of the cache; no tensors.
+"""What each step computes: continuous batching in a paged cache, under a budget of tokens; no tensors.
 
-Running requests always occupy the first rows, so that the batch is a view of the cache. When one ends, the last row moves
-into its place.
+Running sequences that are being written come first, one token each; what is left of the budget goes to prompts, in chunks (Orca,
+Yu et al. 2022; Sarathi, Agrawal et al. 2023). When blocks run out, the last in rank gives its own back and is computed
+again later, with all it has written.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from bisect import insort
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
+from cutaway.infer.blocks import BLOCK_SIZE, BlockManager, blocks_for
+from cutaway.infer.sequence import TokenSequence
 
-class HasPrompt(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def prompt_length(self) -> int: ...
+PATIENCE = 256
+"""How many later requests of the next better priority may overtake one: whoever waits gets a turn."""
 
-
-T = TypeVar("T", bound=HasPrompt)
+T = TypeVar("T", bound=TokenSequence)
 
 
 @dataclass(frozen=True)
-class Move:
-    """Row `source` of the cache goes to row `target`."""
+class Chunk(Generic[T]):
+    """Tokens `start` to `stop` of a sequence, to be computed in this step."""
 
-    source: int
-    target: int
+    sequence: T
+    start: int
+    stop: int
+
+    @property
+    def last(self) -> bool:
+        """Whether a new token can be drawn after it."""
+        return self.stop == len(self.sequence.ids)
+
+
+@dataclass(frozen=True)
+class Step(Generic[T]):
+    """The chunks of one step, and the blocks (source, target) that are to be copied before, in order."""
+
+    chunks: list[Chunk[T]] = field(default_factory=list)
+    copies: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Scheduler(Generic[T]):
-    """Admits waiting requests to rows, and frees rows.
+    """Decides who runs.
 
     Args:
-        rows: how many requests run at once.
-        prefill_tokens: prompt tokens admitted per step, so that a crowd of long prompts does not hold up those that run; one
-            request is admitted whatever its length.
+        blocks: of the cache; one sequence of any length that is added must fit.
+        max_batch: sequences that run at once.
+        budget: tokens per step, at least `max_batch`.
+        chunk: tokens of one sequence per step.
     """
 
-    def __init__(self, rows: int, prefill_tokens: int):
-        self.rows, self.prefill_tokens = rows, prefill_tokens
-        self.waiting: deque[T] = deque()
+    def __init__(self, blocks: BlockManager, max_batch: int, budget: int, chunk: int):
+        assert max_batch <= budget
+        self.blocks, self.max_batch, self.budget, self.chunk = blocks, max_batch, budget, chunk
+        self.waiting: list[T] = []  # both by rank, best first
         self.running: list[T] = []
-
-    def add(self, request: T) -> None:
-        """Queue a request."""
-        self.waiting.append(request)
-
-    def admit(self) -> list[tuple[int, T]]:
-        """The requests that start now, each with its row."""
-        admitted: list[tuple[int, T]] = []
-        tokens = 0
-        while self.waiting and len(self.running) < self.rows:
-            tokens += self.waiting[0].prompt_length
-            if admitted and tokens > self.prefill_tokens:
-                break
-            request = self.waiting.popleft()
-            admitted.append((len(self.running), request))
-            self.running.append(request)
-        return admitted
-
-    def remove(self, id: str) -> tuple[T | None, Move | None]:
-        """Take a request out, wherever it is; the move says which row of the cache must follow."""
-        for request in self.waiting:
-            if request.id == id:
-                self.waiting.remove(request)
-                return request, None
-        row = next((row for row, request in enumerate(self.running) if request.id == id), None)
-        if row is None:
-            return None, None
-        removed, last = self.running[row], len(self.running) - 1
-        self.running[row] = self.running[last]
-        self.running.pop()
-        return removed, Move(last, row) if row != last else None
+        self._added = 0
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
         return not self.waiting and not self.running
+
+    def add(self, sequence: T) -> None:
+        """Queue a sequence: first come, first served within a priority."""
+        number = self._next_number()
+        sequence.rank = (number + PATIENCE * sequence.priority, number)
+        insort(self.waiting, sequence, key=_rank)
+
+    def schedule(self) -> Step[T]:
+        """What to compute now. `commit` must follow, once that is done."""
+        step, budget = Step[T](), self.budget
+        # By rank, so that whoever gives its blocks back has no chunk in this step.
+        for one in sorted(self.running, key=lambda one: (one.pending > 1, one.rank)):
+            if budget and one in self.running and self._make_room(one, step):
+                budget -= self._compute(one, budget, step)
+        read = {name for one in self.running for name in self._unread(one)}
+        for one in list(self.waiting):
+            if not budget or len(self.running) == self.max_batch:
+                break
+            if one.reuse and self._unread(one) and self._next_unread(one) in read:
+                continue  # another is reading the same: its blocks will be there
+            if not self._admit(one):
+                break
+            read.update(self._unread(one))
+            budget -= self._compute(one, budget, step)
+        return step
+
+    def commit(self, step: Step[T]) -> None:
+        """The chunks are computed: their positions are in the cache, their full blocks findable."""
+        for chunk in step.chunks:
+            one, full = chunk.sequence, chunk.stop // BLOCK_SIZE
+            one.computed = chunk.stop
+            names = one.names(full)
+            for number in range(chunk.start // BLOCK_SIZE, full):
+                self.blocks.name(one.table[number], names[number])
+
+    def fork(self, parent: T, child: T) -> None:
+        """A sequence with the parent's tokens goes its own way, on the parent's blocks; it waits if all places are taken."""
+        child.rank, child.cached = (parent.rank[0], self._next_number()), parent.cached
+        if len(self.running) == self.max_batch:
+            insort(self.waiting, child, key=_rank)
+            return
+        child.computed, child.table = parent.computed, list(parent.table)
+        for block in child.table:
+            self.blocks.share(block)
+        insort(self.running, child, key=_rank)
+
+    def remove(self, sequence: T, forget: bool = False) -> None:
+        """Take a sequence out, wherever it is; with `forget`, what it computed is not found again."""
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        self._release(sequence, forget)
+
+    def _next_number(self) -> int:
+        self._added += 1
+        return self._added
+
+    def _compute(self, one: T, budget: int, step: Step[T]) -> int:
+        stop = one.computed + min(one.pending, budget, self.chunk)
+        if one.computed < one.prompt_length:  # inputs besides the tokens end with the prompt, and the chunk with them
+            stop = min(stop, one.prompt_length)
+        step.chunks.append(Chunk(one, one.computed, stop))
+        return stop - one.computed
+
+    def _admit(self, one: T) -> bool:
+        """Give a waiting sequence blocks for all its tokens, and one to spare while others run."""
+        found = self.blocks.find(self._names(one)) if one.reuse else []
+        new = blocks_for(len(one.ids)) - len(found)
+        if self.blocks.unused(found) + new + bool(self.running) > self.blocks.free:
+            return False
+        for block in found:
+            self.blocks.share(block)
+        one.table, one.computed = found, BLOCK_SIZE * len(found)
+        one.cached = one.computed if one.cached is None else one.cached
+        self._grow(one)
+        self.waiting.remove(one)
+        insort(self.running, one, key=_rank)
+        return True
+
+    def _grow(self, one: T) -> bool:
+        while len(one.table) < blocks_for(len(one.ids)):
+            if not self.blocks.free:
+                return False
+            one.table.append(self.blocks.take(one.table[-1] if one.table else None))
+        return True
+
+    def _make_room(self, one: T, step: Step[T]) -> bool:
+        """Blocks that a running sequence may write to, taken from the last in rank if need be; false when that is itself."""
+        number = one.computed // BLOCK_SIZE
+        while not self._grow(one) or (self.blocks.shared(one.table[number]) and not self.blocks.free):
+            last = self.running.pop()
+            self._release(last)
+            insort(self.waiting, last, key=_rank)
+            if last is one:
+                return False
+        if self.blocks.shared(one.table[number]):
+            source, target = one.table[number], self.blocks.take(one.table[number - 1] if number else None)
+            step.copies.append((source, target))
+            self.blocks.release([source])
+            one.table[number] = target
+        return True
+
+    def _release(self, one: T, forget: bool = False) -> None:
+        self.blocks.release(one.table, forget)
+        one.table, one.computed = [], 0
+
+    def _names(self, one: T) -> list[bytes]:
+        """Of the blocks that may be found: one token at least is left to compute, for its logits."""
+        return one.names((len(one.ids) - 1) // BLOCK_SIZE)
+
+    def _unread(self, one: T) -> list[bytes]:
+        return self._names(one)[one.computed // BLOCK_SIZE :]
+
+    def _next_unread(self, one: T) -> bytes | None:
+        names = self._names(one)
+        found = len(self.blocks.find(names))
+        return names[found] if found < len(names) else None
+
+
+def _rank(sequence: TokenSequence) -> tuple[int, int]:
+    return sequence.rank

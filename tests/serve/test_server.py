@@ -134,7 +134,7 @@ def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving, 
         with running.client as client:
             client.chat.completions.create(**LONG).close()
         eventually(lambda: engine.idle)
-        assert http.post(CHAT, json=SHORT).status_code == 500
+        assert http.post(CHAT, json=SHORT).status_code == 200
         engine.cancel = cancel
         assert http.post(CHAT, json=SHORT).status_code == 200
         assert engine.idle
