@@ -36,7 +36,7 @@ class Service:
         self.embedder = self.embedder or (self.index.embedder if self.index else None)
         self.engine = Engine(self.loaded, self.config.engine)
         self.worker = Worker(self.engine, self.config.max_waiting, self.metrics.count)
-        self.metrics.watch(lambda: self.worker.load, self.config.engine.max_batch * self.engine.context)
+        self.metrics.watch(lambda: self.worker.load, self.engine.cache_size)
         self.tokenizer = self.loaded.tokenizer
         self.renderer = ChatRenderer(self.tokenizer)
 
