@@ -1,4 +1,4 @@
-"""cutaway evaluate MODEL TEXT [--json] [--config FILE.yaml] [window=1024 stride=512 …]
+"""cutaway evaluate MODEL TEXT [--extend yarn=4] [--json] [--config FILE.yaml] [window=1024 stride=512 …]
 
 Loss per token, perplexity and bits per byte of a model on a text or on the replies of conversations.
 """
@@ -19,6 +19,9 @@ def main(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     encoding: Annotated[str, typer.Option(help="How the text is written.")] = "utf-8",
+    extend: Annotated[
+        str | None, typer.Option(help="A longer context than the trained one: yarn=4, ntk=2, sinks=8 …")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -34,7 +37,7 @@ def main(
 
     resolved = load_config(PerplexityConfig, config, settings or [])
     files = find_files(text)
-    loaded = load(model, dtype=dtype, device=device)
+    loaded = load(model, dtype=dtype, device=device, extend=extend)
     skipped = Skipped()
     examples = tokenize(read_records(files, encoding), loaded.tokenizer, skipped)
     found = perplexity(loaded.model, loaded.tokenizer, examples, resolved)

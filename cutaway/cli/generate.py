@@ -1,4 +1,4 @@
-"""cutaway generate MODEL PROMPT [--chat] [--beams N] [--json] [--config FILE.yaml] [sampling.temperature=0.7 …]
+"""cutaway generate MODEL PROMPT [--chat] [--beams N] [--extend yarn=4] [--json] [--config FILE.yaml] [sampling.temperature=0.7 …]
 
 Continue a text, or answer a message, in the terminal.
 """
@@ -19,6 +19,9 @@ def main(
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Answer the prompt as an assistant.")] = False,
     beams: Annotated[int | None, typer.Option(help="Beam search with this width.")] = None,
+    extend: Annotated[
+        str | None, typer.Option(help="A longer context than the trained one: yarn=4, ntk=2, sinks=8 …")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
@@ -34,7 +37,7 @@ def main(
 
     flags = [*(["chat=true"] if chat else []), *([f"beam.width={beams}"] if beams is not None else [])]
     resolved = load_config(GenerateConfig, config, [*flags, *(settings or [])])
-    loaded = load(model, dtype=resolved.dtype, device=resolved.device)
+    loaded = load(model, dtype=resolved.dtype, device=resolved.device, extend=extend)
     ids = prompt_ids(loaded.tokenizer, prompt, resolved)
     started = monotonic()
     if resolved.beam:

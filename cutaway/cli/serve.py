@@ -1,4 +1,4 @@
-"""cutaway serve MODEL [--index FOLDER] [--labs FOLDER] [--adapter FOLDER] [--port N] [key=value …]
+"""cutaway serve MODEL [--index FOLDER] [--labs FOLDER] [--adapter FOLDER] [--extend yarn=4] [--port N] [key=value …]
 
 Serve a model over the OpenAI API, with the page at /.
 """
@@ -25,6 +25,9 @@ def main(
     port: Annotated[int | None, typer.Option(help="8000 by default; 0: any free one.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="CUTAWAY_API_KEY", help="What every request must show.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings from a YAML file.")] = None,
+    extend: Annotated[
+        str | None, typer.Option(help="A longer context than the trained one: yarn=4, ntk=2, sinks=8 …")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
@@ -42,7 +45,7 @@ def main(
     if resolved.labs and not resolved.labs.is_dir():
         raise ConfigError("no such folder", field="labs", value=str(resolved.labs))
     opened = Index.existing(index) if index else None
-    loaded = load(model, dtype=dtype, device=device)
+    loaded = load(model, dtype=dtype, device=device, extend=extend)
     if adapter:
         from cutaway.adapt.peft_files import load_adapter
 

@@ -24,6 +24,7 @@ class Decoder(LanguageModel, ABC):
     """
 
     window: int | None = None  # positions a query sees, itself included; None: all before it
+    sinks: int = 0  # the first positions, which it sees besides the window
 
     def finish(self) -> None:
         """Add the output head, share what is shared, and draw the weights."""
@@ -74,9 +75,9 @@ class Decoder(LanguageModel, ABC):
             return mask
         if cache is not None and mask is not None:  # rows of different lengths: distances are by position
             keys = torch.arange(S, device=device)
-            near = cache.positions(T)[:, :, None] - keys < self.window
+            near = (cache.positions(T)[:, :, None] - keys < self.window) | (keys < self.sinks)
             return mask & near[:, None]
-        return sliding_window(causal_mask(T, S, device) if mask is None else mask, self.window)
+        return sliding_window(causal_mask(T, S, device) if mask is None else mask, self.window, self.sinks)
 
 
 def check_decoder(model: nn.Module) -> None:

@@ -18,6 +18,7 @@ from cutaway.nn.cache import KVCache
 from cutaway.nn.feedforward import GatedFeedForward
 from cutaway.nn.norm import RMSNorm
 from cutaway.nn.rope import apply_rope, rope_frequencies, rope_tables
+from cutaway.nn.sinks import sink_bias, sink_positions
 
 __all__ = ["MODEL_TYPES", "Llama", "LlamaConfig", "build", "config_from_hf", "config_to_hf", "from_hf_tensors"]
 
@@ -35,22 +36,28 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.H * K, D, bias=config.attention_output_bias)
         if config.qk_norm:
             self.q_norm, self.k_norm = RMSNorm(K, config.rms_norm_eps), RMSNorm(K, config.rms_norm_eps)
-        self.qk_norm = config.qk_norm
+        self.qk_norm, self.sinks = config.qk_norm, 0  # the model says
         self.attend = Attend(K**-0.5, config.attention)
 
     def forward(
-        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None, layer: int
+        self, x_BTD: Tensor, rope: tuple[Tensor, ...], mask: Tensor | None, cache: KVCache | None, layer: int
     ) -> Tensor:
+        """`rope`: cos and sin of the positions; where there are sinks that count as nearer, also of the `sink_positions`."""
         B, T, _ = x_BTD.shape
         q_BTHK = self.q_proj(x_BTD).view(B, T, self.H, self.K)
         k_BTGK = self.k_proj(x_BTD).view(B, T, self.G, self.K)
         if self.qk_norm:
             q_BTHK, k_BTGK = self.q_norm(q_BTHK), self.k_norm(k_BTGK)
-        q_BHTK, k_BGSK = apply_rope(q_BTHK.transpose(1, 2), *rope), apply_rope(k_BTGK.transpose(1, 2), *rope)
+        near, to_sinks = rope[:2], rope[2:]
+        q_BHTK, k_BGSK = apply_rope(q_BTHK.transpose(1, 2), *near), apply_rope(k_BTGK.transpose(1, 2), *near)
         v_BGSK = self.v_proj(x_BTD).view(B, T, self.G, self.K).transpose(1, 2)
         if cache is not None:
             k_BGSK, v_BGSK = cache.write(layer, k_BGSK, v_BGSK)
-        out_BHTK = self.attend(q_BHTK, k_BGSK, v_BGSK, mask)
+        bias = None
+        if to_sinks:
+            turned = apply_rope(q_BTHK.transpose(1, 2), *to_sinks)
+            bias = sink_bias(q_BHTK, turned, k_BGSK, self.sinks, self.attend.scale)
+        out_BHTK = self.attend(q_BHTK, k_BGSK, v_BGSK, mask, bias)
         return self.o_proj(out_BHTK.transpose(1, 2).reshape(B, T, self.H * self.K))
 
 
@@ -66,7 +73,7 @@ class Block(nn.Module):
         self.mlp = mlp or GatedFeedForward(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
 
     def forward(
-        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None = None
+        self, x_BTD: Tensor, rope: tuple[Tensor, ...], mask: Tensor | None, cache: KVCache | None = None
     ) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask, cache, self.layer)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
@@ -87,9 +94,16 @@ class Llama(Decoder):
 
     def __init__(self, config: LlamaConfig):
         super().__init__(config)
-        self.window = config.sliding_window
         self.model = Trunk(config, (self.block(layer) for layer in range(config.num_hidden_layers)))
         self.finish()
+        self.set_reach(config)
+
+    def set_reach(self, config: LlamaConfig) -> None:
+        """Take another configuration, which differs in positions, window and sinks alone."""
+        self.config, self.window, self.sinks = config, config.sliding_window, config.attention_sinks
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.sinks = config.attention_sinks
 
     def block(self, layer: int) -> nn.Module:
         """One layer, new."""
@@ -103,11 +117,15 @@ class Llama(Decoder):
             x_BTD = block(x_BTD, rope, mask, cache)
         return x_BTD
 
-    def _rope(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        c = self.config
-        length = int(positions_BT.max()) + 1 if c.rope_scaling.rope_type == "dynamic" else 0
+    def _rope(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        c, sinks = self.config, self.window is not None and self.sinks
+        length = int(positions_BT.max()) + 1 if sinks or c.rope_scaling.rope_type == "dynamic" else 0
         frequencies, factor = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling, c.context, length)
-        return rope_tables(positions_BT, frequencies.to(positions_BT.device), factor, dtype)
+        frequencies = frequencies.to(positions_BT.device)
+        tables = rope_tables(positions_BT, frequencies, factor, dtype)
+        if self.window is None or not sinks or length <= self.window + sinks:
+            return tables
+        return *tables, *rope_tables(sink_positions(positions_BT, self.window, sinks), frequencies, factor, dtype)
 
 
 def from_hf_tensors(name: str, tensor: Tensor, config: LlamaConfig) -> tuple[str, Tensor] | None:

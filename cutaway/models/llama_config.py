@@ -28,6 +28,7 @@ class LlamaConfig(Config):
     attention_output_bias: bool = Field(False, description="bias of o")
     mlp_bias: bool = False
     sliding_window: int | None = Field(None, gt=0, description="positions a query sees; None: all before it")
+    attention_sinks: int = Field(0, ge=0, description="the first positions, which it sees besides the window")
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
     attention: str = Field("sdpa", description="backend: sdpa, reference or tiled")
@@ -90,6 +91,7 @@ ARCHITECTURES = {
     "qwen2_moe": "Qwen2Moe",
     "qwen3_moe": "Qwen3Moe",
 }
+_WINDOWED = ("mistral", "mixtral")  # their window holds without `use_sliding_window`
 _OURS = {"attention", "rope_scaling", "attention_output_bias"}  # not in config.json, or spelt otherwise there
 
 
@@ -116,7 +118,7 @@ def shape_from_hf(values: dict[str, Any]) -> dict[str, Any]:
         scaling["rope_type"] = rope["type"]
     of_qkv_only = kind in ("qwen2", "qwen2_moe")
     bias = values.get("qkv_bias", True) if of_qkv_only else bool(values.get("attention_bias", False))
-    windowed = values.get("use_sliding_window", kind in ("mistral", "mixtral"))
+    windowed = values.get("use_sliding_window", kind in _WINDOWED)
     if values.get("hidden_act", "silu") != "silu":
         raise CheckpointError("only silu is supported", field="hidden_act", value=values["hidden_act"])
     if windowed and values.get("sliding_window") and values.get("max_window_layers", 0):
@@ -140,6 +142,7 @@ def shape_from_hf(values: dict[str, Any]) -> dict[str, Any]:
         "attention_output_bias": bias and not of_qkv_only,
         "mlp_bias": bool(values.get("mlp_bias", False)),
         "sliding_window": values.get("sliding_window") or None if windowed else None,
+        "attention_sinks": values.get("attention_sinks", 0) if windowed else 0,
         "tie_word_embeddings": values.get("tie_word_embeddings", False),
         "initializer_range": values.get("initializer_range", 0.02),
     }
@@ -154,7 +157,9 @@ def shape_to_hf(config: LlamaConfig) -> dict[str, Any]:
     values["rope_parameters"] = {**scaling, "rope_theta": config.rope_theta}
     if config.model_type.startswith("qwen"):
         values |= {"qkv_bias": config.attention_bias}
-        if config.sliding_window:
-            values |= {"use_sliding_window": True, "max_window_layers": 0}
+    if config.sliding_window and config.model_type not in _WINDOWED:
+        values |= {"use_sliding_window": True, "max_window_layers": 0}
+    if not config.attention_sinks:
+        del values["attention_sinks"]
     architecture = ARCHITECTURES[config.model_type]
     return {"architectures": [f"{architecture}ForCausalLM"], **values, "hidden_act": "silu"}

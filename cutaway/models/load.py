@@ -6,6 +6,8 @@ from typing import Any
 
 from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.errors import CheckpointError, ConfigError, near_matches
+from cutaway.models import extension
+from cutaway.models.extension import read_extension
 from cutaway.models.families import family
 from cutaway.models.gguf import config_from_gguf, load_gguf
 from cutaway.models.gguf_file import open_gguf
@@ -35,17 +37,20 @@ class Loaded:
     source: Path
 
 
-def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Loaded:
+def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto", extend: str | None = None) -> Loaded:
     """Load a model and its tokeniser.
 
     Args:
         spec: a Hugging Face folder, a `.gguf` file, or the name of a packaged model (`packaged.PACKAGED`).
         dtype: auto, float32, bfloat16 or float16; stored: quantised weights of a `.gguf` file stay in its blocks.
         device: auto, cpu, cuda …
+        extend: a longer context than the trained one (`extension.read_extension`), for example yarn=4.
 
     Raises:
         CheckpointError: what is wrong with the files, by name.
+        ConfigError: what cannot be of the settings.
     """
+    longer = None if extend is None else read_extension(extend)
     path = find(spec)
     target = pick_device(device)
     number = None if dtype == STORED else pick_dtype(dtype, target)
@@ -59,6 +64,8 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto") -> Load
         model = load_gguf(file, number, target, str(path))
         tokenizer = tokenizer_from_gguf(file.metadata)
     check_tokenizer(tokenizer, model, str(path))
+    if longer:
+        extension.extend(model, longer)
     name = str(spec) if str(spec) in PACKAGED else path.resolve().name.removesuffix(".gguf")
     return Loaded(model, tokenizer, name, path)
 

@@ -71,7 +71,7 @@ class Block(nn.Module):
         self.block_sparse_moe = Experts(config)
 
     def forward(
-        self, x_BTD: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: KVCache | None = None
+        self, x_BTD: Tensor, rope: tuple[Tensor, ...], mask: Tensor | None, cache: KVCache | None = None
     ) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rope, mask, cache, self.layer)
         return x_BTD + self.block_sparse_moe(self.post_attention_layernorm(x_BTD))

@@ -33,8 +33,9 @@ def padding_mask(lengths_B: Tensor, S: int) -> Tensor:
     return (torch.arange(S, device=lengths_B.device)[None] < lengths_B[:, None])[:, None, None]
 
 
-def sliding_window(mask: Tensor, window: int) -> Tensor:
-    """Narrow a mask whose queries are the last T of S positions: a query sees the `window` positions that end in itself."""
+def sliding_window(mask: Tensor, window: int, sinks: int = 0) -> Tensor:
+    """Narrow a mask whose queries are the last T of S positions: a query sees the `window` positions that end in itself, and the
+    first `sinks` of all (`nn.sinks`)."""
     T, S = mask.shape[-2:]
-    distance = torch.arange(S - T, S, device=mask.device)[:, None] - torch.arange(S, device=mask.device)[None]
-    return mask & (distance < window)
+    queries, keys = torch.arange(S - T, S, device=mask.device)[:, None], torch.arange(S, device=mask.device)
+    return mask & ((queries - keys < window) | (keys < sinks))

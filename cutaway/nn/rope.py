@@ -39,7 +39,7 @@ class RopeScaling(Config):
         needed = {
             "default": (),
             "linear": ("factor",),
-            "dynamic": ("factor",),
+            "dynamic": ("factor", "original_max_position_embeddings"),
             "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
             "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "truncate"),
         }[self.rope_type]
