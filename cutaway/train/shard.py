@@ -19,8 +19,9 @@ from cutaway.train.parallel import ParallelConfig, make_meshes
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-_WAYS_IN = ("encode", "encode_text", "encode_image", "logits", "label_logits", "pair_logits")
-"""Of a model, besides `forward`. Each has a backward pass of its own where what it reads needs no gradient: a head alone."""
+_WAYS_IN = ("encode", "encode_text", "encode_image", "logits", "label_logits")
+"""Of a model, besides `forward`. `label_logits`, since over a frozen encoder `forward` has no backward pass; not `pair_logits`,
+whose backward pass would give back what that of the words still reads."""
 
 
 def shard_model(model: Any, parallel: ParallelConfig, precision: torch.dtype) -> None:

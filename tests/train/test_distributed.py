@@ -119,17 +119,20 @@ def test_however_two_share_the_work_they_equal_one(place, two, alone, tmp_path, 
     same_runs(alone(shape), tmp_path / "two")
 
 
-PICTURES = [
-    "image_size=4",
-    "patch_size=2",
-    "num_channels=1",
-    "hidden_size=16",
-    "intermediate_size=32",
-    "num_hidden_layers=1",
-]
-PICTURES += ["num_attention_heads=2"]
+@pytest.mark.slow
+def test_two_learn_from_pairs_of_sentences_as_one_does(place, two, tmp_path):
+    records = [{"text": TEXT.replace("\n", " ")}] * 6
+    (place / "documents.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    more = ["objective=sop", "train_tokenizer.kind=wordpiece", f"data.path={place / 'documents.jsonl'}"]
+    run("pretrain", words(place, tmp_path / "one", "bert", *more, "loop.micro_batches=2"))
+    two.run("pretrain", words(place, tmp_path / "two", "bert", *more))
+    same_runs(tmp_path / "one", tmp_path / "two")
+
+
+LAYERS = ["hidden_size=16", "intermediate_size=32", "num_hidden_layers=1", "num_attention_heads=2"]
+PICTURES = ["image_size=4", "patch_size=2", "num_channels=1", *LAYERS]
 TOWERS = ["model.model_type=clip", "train_tokenizer.vocab_size=300", "model.text_config.max_position_embeddings=16"]
-TOWERS += ["data.seq_len=16", *(f"model.text_config.{word}" for word in PICTURES[3:])]
+TOWERS += ["data.seq_len=16", *(f"model.text_config.{word}" for word in LAYERS)]
 VIT = ["model.model_type=vit"]
 
 
