@@ -9,21 +9,23 @@ vocabulary.
 
 import ctypes
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.core.native import native_library
+from cutaway.infer.blocks import BLOCK_SIZE
+from cutaway.infer.runner import Work
 from cutaway.models.llama import Llama
+from cutaway.nn.cache import lazy_zeros
 from cutaway.nn.rope import rope_frequencies
 from cutaway.quant import kernels
 from cutaway.quant.kernels import Matrix
 from cutaway.quant.tensor import QuantTensor
 
-P = 16
-"""Positions of a block of the cache."""
-
+_CPU = torch.device("cpu")
 _WHOLE = 32  # columns of a group, by which widths must divide
 
 
@@ -57,20 +59,20 @@ class _Step(ctypes.Structure):
 
 
 class NativeDecoder:
-    """A model with a cache of `n_blocks` blocks.
+    """A `runner.Runner`.
 
     Args:
         model: one that `suits`.
-        context: positions that a sequence may have.
         n_blocks: blocks of the cache, for all sequences together.
+        context: positions that a sequence may have.
     """
 
-    def __init__(self, model: Llama, context: int, n_blocks: int):
+    def __init__(self, model: Llama, n_blocks: int, context: int):
         c = model.config
         shape = (len(model.blocks), n_blocks, c.num_key_value_heads)
-        self.V = c.vocab_size
-        self.keys_LNGKP = torch.zeros(*shape, c.head_dim, P, dtype=torch.float16)
-        self.values_LNGPK = torch.zeros(*shape, P, c.head_dim, dtype=torch.float16)
+        self.n_blocks, self.V = n_blocks, c.vocab_size
+        self.keys_LNGKP = lazy_zeros((*shape, c.head_dim, BLOCK_SIZE), torch.float16, _CPU)
+        self.values_LNGPK = lazy_zeros((*shape, BLOCK_SIZE, c.head_dim), torch.float16, _CPU)
         self._kept: list[Tensor] = []
         frequencies, factor = rope_frequencies(c.head_dim, c.rope_theta, c.rope_scaling, c.context)
         angles = torch.arange(context)[:, None] * frequencies
@@ -94,28 +96,16 @@ class NativeDecoder:
         assert library is not None, "ask `suits` first"
         self._step = library.decoder_step
 
-    def run(
-        self,
-        ids: Sequence[int],
-        positions: Sequence[int],
-        rows: Sequence[int],
-        tables: Sequence[Sequence[int]],
-        wanted: Sequence[int],
-    ) -> Tensor:
-        """One pass over N tokens, whose keys and values go into the cache.
-
-        Args:
-            ids, positions: of each token.
-            rows: which of `tables` is its sequence; a sequence's tokens come in order.
-            tables: the blocks of each sequence.
-            wanted: numbers of the tokens whose logits are asked for.
-
-        Returns:
-            Their logits, wanted × V, float32.
-        """
-        longest = max(map(len, tables))
-        filled = [[*table, *(0,) * (longest - len(table))] for table in tables]
-        inputs = [torch.tensor(values, dtype=torch.int32) for values in (ids, positions, rows, filled, wanted)]
+    def run(self, work: Sequence[Work]) -> Tensor:
+        """The logits that are asked for, in order, float32; see `Runner`."""
+        ids = [id for one in work for id in one.ids]
+        positions = [one.start + number for one in work for number in range(len(one.ids))]
+        rows = [row for row, one in enumerate(work) for _ in one.ids]
+        firsts = accumulate((len(one.ids) for one in work), initial=0)
+        wanted = [first + number for first, one in zip(firsts, work, strict=False) for number in one.wanted]
+        longest = max(len(one.table) for one in work)
+        tables = [[*one.table, *(0,) * (longest - len(one.table))] for one in work]
+        inputs = [torch.tensor(values, dtype=torch.int32) for values in (ids, positions, rows, tables, wanted)]
         logits = torch.empty(len(wanted), self.V)
         step = _Step(
             *(values.data_ptr() for values in inputs),
@@ -129,6 +119,11 @@ class NativeDecoder:
         )
         self._step(ctypes.byref(self._model), ctypes.byref(step))
         return logits
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy one block over another."""
+        for cache in (self.keys_LNGKP, self.values_LNGPK):
+            cache[:, target] = cache[:, source]
 
     def _read(self, model: Llama) -> Iterator[_Layer]:
         blocks: Any = model.blocks
@@ -160,6 +155,12 @@ class NativeDecoder:
         return kernels.matrix(weight.tiles, weight.format, weight.shape[0], None if bias is None else self._kept[-1])
 
 
+def block_bytes(model: Llama) -> int:
+    """Memory of one block of its cache."""
+    c = model.config
+    return 2 * len(model.blocks) * c.num_key_value_heads * c.head_dim * BLOCK_SIZE * torch.float16.itemsize
+
+
 def suits(model: nn.Module) -> bool:
     """Whether `NativeDecoder` can have this model: a dense Llama shape, all of whose matrices are quantised, and a compiler."""
     if type(model) is not Llama or not kernels.available(model.embedding.weight.device):
@@ -172,8 +173,9 @@ def suits(model: nn.Module) -> bool:
     }
     return (
         all(width % _WHOLE == 0 for width in widths)
-        and c.head_dim % P == 0
+        and c.head_dim % BLOCK_SIZE == 0
         and c.rope_scaling.rope_type != "dynamic"
+        and not c.attention_sinks
         and all(type(module) in (nn.Linear, nn.Embedding) for module in matrices)
         and all(isinstance(weight, QuantTensor) for weight in matrices.values())
         and native_library("decoder") is not None

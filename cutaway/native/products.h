@@ -273,7 +273,7 @@ inline void weights_of_row(const Matrix& m, int row, float* out) {
     });
 }
 
-// One group of 32 numbers.
+// One group of 32 numbers; if one of them is infinite or none at all, the scale says so.
 inline void quantise_group(const float* x, int8_t* codes, float* scale, float* sums) {
     const Floats a = load<Floats>(x), b = load<Floats>(x + LANES);
     const float most = largest(maximum(absolute(a), absolute(b)));
@@ -286,7 +286,7 @@ inline void quantise_group(const float* x, int8_t* codes, float* scale, float* s
         totals[0] += qa[i];
         totals[1] += qb[i];
     }
-    *scale = most / 127.0f;
+    *scale = most / 127.0f + sum((a + b) * 0.0f);
     sums[0] = *scale * totals[0];
     sums[1] = *scale * totals[1];
 }

@@ -33,8 +33,8 @@ class KVCache:
         value_dim: int | None = None,
     ):
         shape = (n_layers, batch, n_kv_heads, capacity)
-        self.k_LBGSK = _zeros((*shape, head_dim), dtype, device)
-        self.v_LBGSK = _zeros((*shape, head_dim if value_dim is None else value_dim), dtype, device)
+        self.k_LBGSK = lazy_zeros((*shape, head_dim), dtype, device)
+        self.v_LBGSK = lazy_zeros((*shape, head_dim if value_dim is None else value_dim), dtype, device)
         self.lengths = torch.zeros(batch, dtype=torch.int64)  # on the CPU: the loop reads it at every step
 
     @property
@@ -109,7 +109,7 @@ class KVCache:
         self.lengths[:] = self.lengths[index]
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros that, on the CPU, take memory only where they are written.
 
     `torch.zeros` touches every page, and in NumPy's, which asks for huge pages, one written position takes two megabytes.

@@ -6,7 +6,9 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from torch import nn
 
-from cutaway.infer.native_decoder import NativeDecoder, P, suits
+from cutaway.infer.blocks import BLOCK_SIZE
+from cutaway.infer.native_decoder import NativeDecoder, suits
+from cutaway.infer.runner import Work
 from cutaway.models.llama import Llama, LlamaConfig
 from cutaway.quant import kernels
 from cutaway.quant.formats import FORMATS
@@ -63,10 +65,8 @@ def logits_of(model: Llama, ids: list[int]) -> torch.Tensor:
 
 def whole(model: Llama, ids: list[int], table: list[int] | None = None) -> torch.Tensor:
     """All logits of one sequence in one call."""
-    table = table or list(range(-(-len(ids) // P)))
-    decoder = NativeDecoder(model, 256, max(table) + 1)
-    everything = range(len(ids))
-    return decoder.run(ids, everything, [0] * len(ids), [table], everything)
+    table = table or list(range(-(-len(ids) // BLOCK_SIZE)))
+    return NativeDecoder(model, max(table) + 1, 256).run([Work(ids, 0, table, range(len(ids)))])
 
 
 @pytest.mark.parametrize("name", ["Q8_0", "Q4_0", "Q4_1"])
@@ -87,14 +87,13 @@ def test_any_split_of_the_work_gives_the_same_bits(shape):
     model, ids = quantised(SHAPES[shape], "Q4_1"), torch.randint(83, (50,)).tolist()
     expected = whole(model, ids)
     assert torch.equal(whole(model, ids, [9, 2, 5, 0]), expected)
-    decoder, others = NativeDecoder(model, 256, 20), torch.randint(83, (50,)).tolist()
+    decoder, others = NativeDecoder(model, 20, 256), torch.randint(83, (50,)).tolist()
     tables = [[3, 17, 4, 11], [0, 1, 2, 5]]
     start, found = 0, []
     for length in (1, 16, 1, 1, 20, 11):
-        mine, theirs = ids[start : start + length], others[2 * start // 3 : 2 * start // 3 + 1]
-        positions = [*range(start, start + length), 2 * start // 3]
-        logits = decoder.run([*mine, *theirs], positions, [0] * length + [1], tables, range(length))
-        found.append(logits)
+        beside = 2 * start // 3
+        mine = Work(ids[start : start + length], start, tables[0], range(length))
+        found.append(decoder.run([Work(others[beside : beside + 1], beside, tables[1], []), mine]))
         start += length
     assert torch.equal(torch.cat(found), expected)
 
@@ -111,10 +110,30 @@ def test_threads_change_nothing():
         torch.set_num_threads(before)
 
 
+def test_a_copied_block_holds_the_same():
+    model, ids = quantised({}), torch.randint(83, (40,)).tolist()
+    decoder = NativeDecoder(model, 8, 256)
+    expected = decoder.run([Work(ids, 0, [0, 1, 2], range(40))])
+    decoder.copy(1, 6)
+    assert torch.equal(decoder.run([Work(ids[32:], 32, [0, 6, 3], range(8))]), expected[32:])
+
+
+def test_what_is_not_a_number_spoils_its_own_sequence_only():
+    model = quantised({"tie_word_embeddings": False})
+    decoder = NativeDecoder(model, 8, 256)
+    good = Work([5, 6, 7], 0, [0], [0, 1, 2])
+    expected = decoder.run([good])
+    decoder.values_LNGPK[1, 3] = torch.inf  # of an earlier position of the other sequence
+    both = decoder.run([good, Work([8, 9], 1, [3], [0, 1])])
+    assert torch.equal(both[:3], expected)
+    assert both[3:].isnan().all()
+
+
 def test_models_that_it_cannot_compute_are_told_apart():
     assert suits(quantised({}))
     assert not suits(Llama(LlamaConfig(**SMALL)))
     assert not suits(quantised({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}))
+    assert not suits(quantised({"sliding_window": 30, "attention_sinks": 2}))
     half = quantised({})
     half.model.layers[1].mlp.up_proj = nn.Linear(64, 96, bias=False)
     assert not suits(half)
