@@ -20,12 +20,14 @@ from cutaway.core.device import free_memory
 from cutaway.core.errors import ContextLengthError, RequestError, ResourceError
 from cutaway.decode.beam import Beam, Hypothesis, beam_search
 from cutaway.decode.sampling import Sampling
+from cutaway.infer import native_decoder, torch_runner
 from cutaway.infer.blocks import BLOCK_SIZE, BlockManager, blocks_for
+from cutaway.infer.draft import Drafter, SpeculativeConfig, make_drafter
 from cutaway.infer.reply import Reply
 from cutaway.infer.request import Completion, Output, Request
 from cutaway.infer.runner import Runner, Work
 from cutaway.infer.scheduler import Chunk, Scheduler
-from cutaway.infer.torch_runner import TorchRunner, block_bytes
+from cutaway.infer.torch_runner import TorchRunner
 from cutaway.models.decoder import check_decoder
 from cutaway.models.load import Loaded
 
@@ -42,6 +44,7 @@ class EngineConfig(Config):
     kv_cache_tokens: int = Field(
         0, ge=0, description="tokens that the cache holds; 0: max_batch times the context, or what fits into memory"
     )
+    speculative: SpeculativeConfig | None = Field(None, description="guess tokens and check several in one step")
 
     @model_validator(mode="after")
     def _one_token_each(self) -> "EngineConfig":
@@ -56,19 +59,29 @@ class Engine:
     Args:
         loaded: the model and its tokeniser.
         config: how much runs at once.
-        runner: what computes; by default the model's own modules.
+        runner: what computes; by default native kernels where they suit the model, else its own modules.
+        drafter: what guesses; by default what the configuration says.
 
     Raises:
         ConfigError: the model is no decoder.
         ResourceError: the cache would not fit into memory, or hold not even one request of full length.
     """
 
-    def __init__(self, loaded: Loaded, config: EngineConfig | None = None, runner: Runner | None = None):
+    def __init__(
+        self,
+        loaded: Loaded,
+        config: EngineConfig | None = None,
+        runner: Runner | None = None,
+        drafter: Drafter | None = None,
+    ):
         check_decoder(loaded.model)
         self.config = c = config or EngineConfig()
         self.model, self.tokenizer, self.name = loaded.model, loaded.tokenizer, loaded.name
         self.context = min(c.context or self.model.context, self.model.context)
-        self._runner = runner or TorchRunner(self.model, self._count_blocks())
+        self._runner = runner or self._make_runner()
+        self._drafter = drafter
+        if drafter is None and c.speculative is not None:
+            self._drafter = make_drafter(c.speculative, self.model, c.max_batch, self.context)
         blocks = BlockManager(self._runner.n_blocks, c.max_batch)
         self._scheduler: Scheduler[Reply] = Scheduler(blocks, c.max_batch, c.max_num_batched_tokens, c.prefill_chunk)
 
@@ -145,6 +158,7 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Read on in prompts, and give every reply that is past its own one more token."""
+        self._guess()
         step = self._scheduler.schedule()
         for source, target in step.copies:
             self._runner.copy(source, target)
@@ -188,15 +202,33 @@ class Engine:
         for sibling in replies[1:]:
             sibling.prompt_logprobs = first.prompt_logprobs
             self._scheduler.fork(first, sibling)
-        outputs = [reply.advance(logits_NV[-1]) for reply in replies]
-        for reply, output in zip(replies, outputs, strict=True):
-            if output.finish_reason:
-                self._scheduler.remove(reply, forget=output.finish_reason == "error")
+        follows_NV = logits_NV[-1 - len(chunk.guesses) :]
+        return [output for reply in replies for output in self._write(reply, chunk.guesses, follows_NV)]
+
+    def _write(self, reply: Reply, guesses: Sequence[int], logits_NV: Tensor) -> list[Output]:
+        outputs = reply.follow(guesses, logits_NV)
+        self._scheduler.accept(reply, len(outputs) - 1)
+        if outputs[-1].finish_reason:
+            self._scheduler.remove(reply, forget=outputs[-1].finish_reason == "error")
         return outputs
 
-    def _count_blocks(self) -> int:
+    def _guess(self) -> None:
+        """Let the drafter say what may follow the replies that are being written."""
+        if self._drafter is None:
+            return
+        writing = [one for one in self._scheduler.running if one.written and one.pending == 1]
+        for one, guesses in zip(writing, self._drafter.propose(writing), strict=True):
+            one.guesses = guesses[: one.max_tokens - one.written - 1]
+
+    def _make_runner(self) -> Runner:
+        if native_decoder.suits(self.model):
+            count = self._count_blocks(native_decoder.block_bytes(self.model))
+            return native_decoder.NativeDecoder(self.model, count, self.context)
+        return TorchRunner(self.model, self._count_blocks(torch_runner.block_bytes(self.model)))
+
+    def _count_blocks(self, size_of_one: int) -> int:
         c, one = self.config, blocks_for(self.context)
-        room = int(_CACHE_SHARE * free_memory(self.model.embedding.weight.device)) // block_bytes(self.model)
+        room = int(_CACHE_SHARE * free_memory(self.model.embedding.weight.device)) // size_of_one
         count = blocks_for(c.kv_cache_tokens) or min(c.max_batch * one, max(room, one))
         if count < one:
             raise ResourceError(
@@ -206,7 +238,7 @@ class Engine:
                 hint="a larger one, or a smaller engine.context",
             )
         if count > room:
-            size, free = (n * block_bytes(self.model) / 2**30 for n in (count, room))
+            size, free = (n * size_of_one / 2**30 for n in (count, room))
             raise ResourceError(
                 f"the cache takes {size:.1f} GiB and {free:.1f} GiB are free for it",
                 field="engine",
@@ -217,7 +249,8 @@ class Engine:
 
 def _work(chunk: Chunk[Reply]) -> Work:
     one = chunk.sequence
-    return Work(one.ids[chunk.start : chunk.stop], chunk.start, one.table, one.wanted(chunk), one.request.inputs)
+    ids = [*one.ids[chunk.start : chunk.stop], *chunk.guesses]
+    return Work(ids, chunk.start, one.table, one.wanted(chunk), one.request.inputs)
 
 
 def gather(outputs: Sequence[Output]) -> Completion:

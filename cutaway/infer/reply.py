@@ -1,5 +1,8 @@
 """A reply being written: a request's sequence, with what draws its tokens and turns them into text. N positions, V vocabulary."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -50,7 +53,7 @@ class Reply(TokenSequence):
         """Which tokens of a chunk it needs the logits of."""
         length = chunk.stop - chunk.start
         reads = self.request.prompt_logprobs is not None and chunk.start < self.prompt_length
-        return range(length) if reads else range(length - chunk.last, length)
+        return range(0 if reads else length - chunk.last, length + len(chunk.guesses))
 
     def read(self, start: int, logits_NV: Tensor) -> None:
         """Note how likely the prompt's tokens were: logits of the positions from `start`. What is known already stays."""
@@ -60,13 +63,22 @@ class Reply(TokenSequence):
             ids = self.ids[known + 1 : known + 1 + len(logits_NV)]
             self.prompt_logprobs += token_logprobs(logits_NV, ids, self.request.prompt_logprobs)
 
+    def follow(self, guesses: Sequence[int], logits_NV: Tensor) -> list[Output]:
+        """More tokens: one, and another after each guess that was right. Logits of what follows the last token and each guess."""
+        outputs = []
+        for logits_V, guess in zip(logits_NV, [*guesses, None], strict=True):
+            outputs.append(self.advance(logits_V))
+            if outputs[-1].finish_reason or outputs[-1].token_id != guess:
+                break
+        return outputs
+
     def advance(self, logits_V: Tensor) -> Output:
         """One more token."""
         request, written = self.request, self.written
-        if torch.isnan(logits_V).any() or not torch.isfinite(logits_V).any():
+        if not _has_best(logits_V):
             return self._failed("the model gave logits that are not numbers")
         processed_V = process(logits_V, request.sampling, History(request.prompt_ids, self.ids[self.prompt_length :]))
-        if not torch.isfinite(processed_V).any():
+        if processed_V is not logits_V and not _has_best(processed_V):
             return self._failed("the settings leave no token to choose")
         if written < len(request.opening):
             token = request.opening[written]
@@ -100,3 +112,8 @@ class Reply(TokenSequence):
     def _input_bytes(self, start: int, stop: int) -> bytes:
         parts = [value[start:stop].cpu().contiguous() for value in self.request.inputs.values()]
         return b"".join(part.flatten().view(torch.uint8).numpy().tobytes() for part in parts)
+
+
+def _has_best(logits_V: Tensor) -> bool:
+    """Whether one may be chosen: none is NaN, not all are -inf. In one pass: looking at each costs as much as drawing."""
+    return math.isfinite(logits_V.max())

@@ -20,11 +20,12 @@ T = TypeVar("T", bound=TokenSequence)
 
 @dataclass(frozen=True)
 class Chunk(Generic[T]):
-    """Tokens `start` to `stop` of a sequence, to be computed in this step."""
+    """Tokens `start` to `stop` of a sequence, to be computed in this step, and guesses of what follows them."""
 
     sequence: T
     start: int
     stop: int
+    guesses: list[int] = field(default_factory=list)
 
     @property
     def last(self) -> bool:
@@ -90,11 +91,15 @@ class Scheduler(Generic[T]):
     def commit(self, step: Step[T]) -> None:
         """The chunks are computed: their positions are in the cache, their full blocks findable."""
         for chunk in step.chunks:
-            one, full = chunk.sequence, chunk.stop // BLOCK_SIZE
-            one.computed = chunk.stop
-            names = one.names(full)
-            for number in range(chunk.start // BLOCK_SIZE, full):
-                self.blocks.name(one.table[number], names[number])
+            self.accept(chunk.sequence, chunk.stop - chunk.start)
+
+    def accept(self, one: T, count: int) -> None:
+        """So many more tokens of a sequence are computed: those of a chunk, then those of its guesses that became tokens."""
+        begun = one.computed // BLOCK_SIZE
+        one.computed += count
+        names = one.names(one.computed // BLOCK_SIZE)
+        for block, name in zip(one.table[begun : len(names)], names[begun:], strict=True):
+            self.blocks.name(block, name)
 
     def fork(self, parent: T, child: T) -> None:
         """A sequence with the parent's tokens goes its own way, on the parent's blocks; it waits if all places are taken."""
@@ -120,8 +125,16 @@ class Scheduler(Generic[T]):
         stop = one.computed + min(one.pending, budget, self.chunk)
         if one.computed < one.prompt_length:  # inputs besides the tokens end with the prompt, and the chunk with them
             stop = min(stop, one.prompt_length)
-        step.chunks.append(Chunk(one, one.computed, stop))
-        return stop - one.computed
+        guesses = self._guesses(one) if one.pending == 1 else []
+        step.chunks.append(Chunk(one, one.computed, stop, guesses))
+        return stop - one.computed + len(guesses)
+
+    def _guesses(self, one: T) -> list[int]:
+        """As many as leave everybody a share of the budget and a block."""
+        guesses = one.guesses[: self.budget // self.max_batch - 1]
+        while self.blocks.free > len(self.running) and self._needs_block(one, len(guesses)):
+            self._take_block(one)
+        return guesses[: len(one.table) * BLOCK_SIZE - len(one.ids)]
 
     def _admit(self, one: T) -> bool:
         """Give a waiting sequence blocks for all its tokens, and one to spare while others run."""
@@ -139,11 +152,17 @@ class Scheduler(Generic[T]):
         return True
 
     def _grow(self, one: T) -> bool:
-        while len(one.table) < blocks_for(len(one.ids)):
+        while self._needs_block(one):
             if not self.blocks.free:
                 return False
-            one.table.append(self.blocks.take(one.table[-1] if one.table else None))
+            self._take_block(one)
         return True
+
+    def _needs_block(self, one: T, more: int = 0) -> bool:
+        return len(one.table) < blocks_for(len(one.ids) + more)
+
+    def _take_block(self, one: T) -> None:
+        one.table.append(self.blocks.take(one.table[-1] if one.table else None))
 
     def _make_room(self, one: T, step: Step[T]) -> bool:
         """Blocks that a running sequence may write to, taken from the last in rank if need be; false when that is itself."""
@@ -163,7 +182,7 @@ class Scheduler(Generic[T]):
 
     def _release(self, one: T, forget: bool = False) -> None:
         self.blocks.release(one.table, forget)
-        one.table, one.computed = [], 0
+        one.table, one.computed, one.guesses = [], 0, []
 
     def _names(self, one: T) -> list[bytes]:
         """Of the blocks that may be found: one token at least is left to compute, for its logits."""

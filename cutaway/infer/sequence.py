@@ -33,6 +33,7 @@ class TokenSequence:
         self.id, self.prompt_length, self.priority, self.reuse = id, len(prompt_ids), priority, reuse
         self.ids = list(prompt_ids)
         self.table: list[int] = []
+        self.guesses: list[int] = []  # of what follows `ids`
         self.computed = 0  # positions whose keys and values are in its blocks
         self.cached: int | None = None  # tokens that were there when it first ran
         self.rank: tuple[int, int] = (0, 0)  # the scheduler's
