@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cutaway.quant import layout
+
 L, GROUP = 16, 32
 
 
@@ -44,6 +46,10 @@ class Format(ABC):
         rows = functional.pad(rows, (0, 0, 0, -len(rows) % L))
         return self._tiles(rows.view(len(rows), -1, self.stored))
 
+    def rows(self, tiles: Tensor, count: int) -> Tensor:
+        """The way back from `pack`: the first `count` rows of blocks."""
+        return self._blocks(tiles).flatten(1)[:count]
+
     @abstractmethod
     def unpack(self, tiles: Tensor) -> Tensor:
         """Tiles to weights in float32, R × columns of the matrix: what the kernels multiply with."""
@@ -54,6 +60,9 @@ class Format(ABC):
 
     @abstractmethod
     def _tiles(self, blocks: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _blocks(self, tiles: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -84,45 +93,53 @@ class Plain(Format):
         numbers = blocks.view(R // L, L, N, -1, 2 * self.together).permute(0, 2, 3, 1, 4)
         return numbers.reshape(R // L, N, self.tile_bytes)
 
+    def _blocks(self, tiles: Tensor) -> Tensor:
+        J, N, _ = tiles.shape
+        numbers = tiles.view(J, N, -1, L, 2 * self.together).permute(0, 3, 1, 2, 4)
+        return numbers.reshape(J * L, N, self.stored)
+
 
 @dataclass(frozen=True)
 class Blocks(Format):
     """Codes of a few bits, and numbers about them.
 
     Args:
-        codes: blocks R × N × stored to codes R × N × columns.
-        scales: the same to the file's own numbers about them: tensors R × N × bytes, in the order of the tile.
         high_bits: those of a code beyond four; 4 means that a code is a whole byte.
+        codes, numbers: what a file's block holds, in the order of the tile.
+        together: the way back.
         values: codes in float32, J × N × G × 32 × L, and the numbers about them in tiles, to weights of the codes' shape.
     """
 
     high_bits: int
-    codes: Callable[[Tensor], Tensor]
-    scales: Callable[[Tensor], list[Tensor]]
+    codes: layout.Codes
+    together: layout.Together
+    numbers: layout.Numbers
     values: Callable[[Tensor, list[Tensor]], Tensor]
 
     @property
     def tile_bytes(self) -> int:
-        return self._code_bytes + sum(L * width for width in self._scale_widths)
+        return self._code_bytes + sum(L * width for width in self._number_widths)
 
     @property
     def _code_bytes(self) -> int:
         return L * self.columns * (4 + self.high_bits) // 8
 
     @property
-    def _scale_widths(self) -> list[int]:
-        return [part.shape[-1] for part in self.scales(torch.zeros(1, 1, self.stored, dtype=torch.uint8))]
+    def _number_widths(self) -> list[int]:
+        return [part.shape[-1] for part in self.numbers(torch.zeros(1, 1, self.stored, dtype=torch.uint8))]
 
     def _tiles(self, blocks: Tensor) -> Tensor:
         parts = [_by_quads(plane) for plane in self._planes(self.codes(blocks))]
-        return torch.cat([torch.cat(parts, -1).flatten(2), *(_by_lanes(scale) for scale in self.scales(blocks))], -1)
+        return torch.cat([torch.cat(parts, -1).flatten(2), *(_by_lanes(part) for part in self.numbers(blocks))], -1)
+
+    def _blocks(self, tiles: Tensor) -> Tensor:
+        J, N, _ = tiles.shape
+        codes = self._codes(tiles).permute(0, 4, 1, 2, 3).reshape(J * L, N, self.columns)
+        return self.together(codes, [_by_rows(part) for part in self._numbers(tiles)])
 
     def unpack(self, tiles: Tensor) -> Tensor:
         J, N, _ = tiles.shape
-        G = self.columns // GROUP
-        groups = tiles[..., : self._code_bytes].view(J, N, G, -1)
-        codes = self._codes_of(groups)  # J × N × G × 32 × L
-        weights = self.values(codes.float(), self._numbers(tiles))
+        weights = self.values(self._codes(tiles).float(), self._numbers(tiles))
         return weights.permute(0, 4, 1, 2, 3).reshape(J * L, N * self.columns)
 
     def finite(self, tiles: Tensor) -> bool:
@@ -134,7 +151,7 @@ class Blocks(Format):
 
     def _numbers(self, tiles: Tensor) -> list[Tensor]:
         """What a tile holds behind its codes: tensors J × N × bytes."""
-        parts = tiles[..., self._code_bytes :].split([L * width for width in self._scale_widths], -1)
+        parts = tiles[..., self._code_bytes :].split([L * width for width in self._number_widths], -1)
         return [part.contiguous() for part in parts]
 
     def _planes(self, codes: Tensor) -> list[Tensor]:
@@ -145,13 +162,14 @@ class Blocks(Format):
         planes = [c[..., :16] & 15 | (c[..., 16:] & 15) << 4]
         high = c >> 4
         if self.high_bits == 1:
-            planes.append(_joined(high.unflatten(-1, (8, 4)), 1))
+            planes.append(layout.joined(high.unflatten(-1, (8, 4)), 1))
         if self.high_bits == 2:
-            planes += [_joined(side.unflatten(-1, (4, 4)), 2) for side in high.split(16, -1)]
+            planes += [layout.joined(side.unflatten(-1, (4, 4)), 2) for side in high.split(16, -1)]
         return planes
 
-    def _codes_of(self, groups: Tensor) -> Tensor:
-        """J × N × G × bytes to J × N × G × 32 × L."""
+    def _codes(self, tiles: Tensor) -> Tensor:
+        """J × N × G × 32 × L."""
+        groups = tiles[..., : self._code_bytes].view(*tiles.shape[:2], self.columns // GROUP, -1)
         quads = groups.unflatten(-1, (-1, L, 4)).transpose(-1, -2)  # … × quads × 4 × L
         if self.high_bits == 4:
             return quads.flatten(-3, -2)
@@ -162,11 +180,6 @@ class Blocks(Format):
             high = [quads[..., 4 + side, :, :] >> 2 * j & 3 for side in range(2) for j in range(4)]
             low = low | torch.stack(high, -3) << 4
         return low.flatten(-3, -2)
-
-
-def _joined(bits: Tensor, width: int) -> Tensor:
-    """… × n × 4 small numbers to … × 4 bytes, the first in the lowest bits."""
-    return torch.stack([bits[..., j, :] << width * j for j in range(bits.shape[-2])]).sum(0).to(torch.uint8)
 
 
 def _by_quads(plane: Tensor) -> Tensor:
@@ -182,6 +195,13 @@ def _by_lanes(scale: Tensor) -> Tensor:
     return scale.view(R // L, L, N, width // size, size).permute(0, 2, 3, 1, 4).reshape(R // L, N, L * width)
 
 
+def _by_rows(part: Tensor) -> Tensor:
+    """The way back from `_by_lanes`."""
+    J, N, width = part.shape
+    size = 2 if width == 2 * L else 1
+    return part.view(J, N, -1, L, size).permute(0, 3, 1, 2, 4).reshape(J * L, N, width // L)
+
+
 def _halves(scale: Tensor) -> Tensor:
     """Numbers in half precision, J × N × 2 L bytes, to J × N × 1 × 1 × L in float32."""
     return scale.view(torch.float16).float()[:, :, None, None]
@@ -193,45 +213,10 @@ def _bytes(scale: Tensor, per_group: int = 1, signed: bool = False) -> Tensor:
     return numbers.repeat_interleave(GROUP // per_group, -2)
 
 
-def _low_high(qs: Tensor) -> Tensor:
-    """Bytes … × n to 2 n codes: the low halves of all, then the high ones."""
-    return torch.cat((qs & 15, qs >> 4), -1)
-
-
-def _bits(packed: Tensor) -> Tensor:
-    """Bytes … × n to 8 n bits, lowest first."""
-    return torch.stack([packed >> j & 1 for j in range(8)], -1).flatten(-2)
-
-
-def _k_codes(qs: Tensor) -> Tensor:
-    """Q4_K, Q5_K: every 32 bytes hold 64 columns."""
-    return _low_high(qs.unflatten(-1, (4, 32))).flatten(-2)
-
-
-def _k_scales(blocks: Tensor) -> list[Tensor]:
-    """Q4_K, Q5_K: 12 bytes of six-bit numbers become a scale and a minimum per group; d and dmin stay."""
-    d, dmin, q = blocks[..., :2], blocks[..., 2:4], blocks[..., 4:16]
-    first, second, third = q[..., :4], q[..., 4:8], q[..., 8:]
-    scale = torch.cat((first & 63, third & 15 | first >> 6 << 4), -1)
-    minimum = torch.cat((second & 63, third >> 4 | second >> 6 << 4), -1)
-    return [torch.stack((scale, minimum), -1).flatten(-2), d, dmin]
-
-
 def _k_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
     both, d, dmin = scales
     scale, minimum = both.unflatten(-1, (-1, 2, L)).unbind(-2)
     return codes * (_halves(d) * _bytes(scale.flatten(-2))) - _halves(dmin) * _bytes(minimum.flatten(-2))
-
-
-def _q5_codes(blocks: Tensor) -> Tensor:
-    high = torch.stack([blocks[..., 16:48] >> j & 1 for j in range(8)], -2).flatten(-2)
-    return _k_codes(blocks[..., 48:]) | high << 4
-
-
-def _q6_codes(blocks: Tensor) -> Tensor:
-    low = blocks[..., :128].unflatten(-1, (2, 64))
-    high = blocks[..., 128:192].unflatten(-1, (2, 1, 32)) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)[:, None] & 3
-    return (_low_high(low) | high.flatten(-2) << 4).flatten(-2)
 
 
 def _q6_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
@@ -239,47 +224,35 @@ def _q6_values(codes: Tensor, scales: list[Tensor]) -> Tensor:
     return (codes - 32) * (_halves(d) * _bytes(per_half, 2, signed=True))
 
 
+def _symmetric(zero: int) -> Callable[[Tensor, list[Tensor]], Tensor]:
+    return lambda codes, numbers: (codes - zero) * _halves(numbers[0])
+
+
+def _affine(codes: Tensor, numbers: list[Tensor]) -> Tensor:
+    return codes * _halves(numbers[0]) + _halves(numbers[1])
+
+
+_4, _5, _8 = (
+    (layout.q4_codes, layout.q4_together),
+    (layout.q5_codes, layout.q5_together),
+    (layout.q8_codes, layout.q8_together),
+)
+_4K, _5K, _6K = (
+    (layout.q4k_codes, layout.q4k_together),
+    (layout.q5k_codes, layout.q5k_together),
+    (layout.q6k_codes, layout.q6k_together),
+)
 _ALL: tuple[Format, ...] = (
-    Blocks(
-        "Q4_0", 0, 32, 18, 0,
-        codes=lambda b: _low_high(b[..., 2:]),
-        scales=lambda b: [b[..., :2]],
-        values=lambda c, s: (c - 8) * _halves(s[0]),
-    ),
-    Blocks(
-        "Q4_1", 1, 32, 20, 0,
-        codes=lambda b: _low_high(b[..., 4:]),
-        scales=lambda b: [b[..., :2], b[..., 2:4]],
-        values=lambda c, s: c * _halves(s[0]) + _halves(s[1]),
-    ),
-    Blocks(
-        "Q8_0", 2, 32, 34, 4,
-        codes=lambda b: b[..., 2:] ^ 128,
-        scales=lambda b: [b[..., :2]],
-        values=lambda c, s: (c - 128) * _halves(s[0]),
-    ),
-    Blocks("Q4_K", 3, 256, 144, 0, codes=lambda b: _k_codes(b[..., 16:]), scales=_k_scales, values=_k_values),
-    Blocks("Q5_K", 4, 256, 176, 1, codes=_q5_codes, scales=_k_scales, values=_k_values),
-    Blocks(
-        "Q6_K", 5, 256, 210, 2,
-        codes=_q6_codes,
-        scales=lambda b: [b[..., 192:208], b[..., 208:]],
-        values=_q6_values,
-    ),
-    Blocks(
-        "Q5_0", 6, 32, 22, 1,
-        codes=lambda b: _low_high(b[..., 6:]) | _bits(b[..., 2:6]) << 4,
-        scales=lambda b: [b[..., :2]],
-        values=lambda c, s: (c - 16) * _halves(s[0]),
-    ),
-    Blocks(
-        "Q5_1", 7, 32, 24, 1,
-        codes=lambda b: _low_high(b[..., 8:]) | _bits(b[..., 4:8]) << 4,
-        scales=lambda b: [b[..., :2], b[..., 2:4]],
-        values=lambda c, s: c * _halves(s[0]) + _halves(s[1]),
-    ),
+    Blocks("Q4_0", 0, 32, 18, 0, *_4, layout.d_only, _symmetric(8)),
+    Blocks("Q4_1", 1, 32, 20, 0, *_4, layout.d_and_m, _affine),
+    Blocks("Q8_0", 2, 32, 34, 4, *_8, layout.d_only, _symmetric(128)),
+    Blocks("Q4_K", 3, 256, 144, 0, *_4K, layout.k_numbers, _k_values),
+    Blocks("Q5_K", 4, 256, 176, 1, *_5K, layout.k_numbers, _k_values),
+    Blocks("Q6_K", 5, 256, 210, 2, *_6K, layout.q6k_numbers, _q6_values),
+    Blocks("Q5_0", 6, 32, 22, 1, *_5, layout.d_only, _symmetric(16)),
+    Blocks("Q5_1", 7, 32, 24, 1, *_5, layout.d_and_m, _affine),
     Plain("F16", 8, 32, 64, torch.float16, 1),
     Plain("BF16", 9, 32, 64, torch.bfloat16, 2),
-)  # fmt: skip
+)
 
 FORMATS: dict[str, Format] = {format.name: format for format in _ALL}

@@ -19,6 +19,7 @@ def test_tiles_hold_the_weights_of_the_file(name, rows):
     assert torch.equal(format.unpack(tiles)[:rows], expected)
     assert tiles.shape == (-(-rows // 16), 3, format.tile_bytes)
     assert tiles.dtype == torch.uint8
+    assert torch.equal(format.rows(tiles, rows), blocks)
 
 
 @pytest.mark.parametrize("name", FORMATS)
