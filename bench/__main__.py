@@ -13,7 +13,7 @@ from bench.harness import Row
 
 def names() -> list[str]:
     found = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    return sorted(name for name in found if name not in ("harness", "loops", "__main__"))
+    return sorted(name for name in found if name not in ("harness", "loops", "llama_cpp", "__main__"))
 
 
 def table(rows: list[Row]) -> str:
