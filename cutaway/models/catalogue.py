@@ -69,8 +69,6 @@ def _entry(name: str, path: Path) -> Entry:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     layers = len(getattr(model, "blocks", ()))
     heads = next((getattr(config, name) for name in _HEADS if hasattr(config, name)), 0)
-    kv_heads, kv_width = getattr(config, "kv_heads", heads), getattr(config, "kv_width", 0)
-    value_width = getattr(config, "value_width", kv_width)
     return Entry(
         name,
         str(path),
@@ -80,11 +78,19 @@ def _entry(name: str, path: Path) -> Entry:
         getattr(model, "context", 0),
         layers,
         heads,
-        kv_heads,
+        getattr(config, "kv_heads", heads),
         getattr(config, "vocab_size", 0),
         {precision: int(parameters * bits / 8) for precision, bits in PRECISIONS.items()},
-        2 * layers * kv_heads * (kv_width + value_width),
+        cache_per_token(model),
     )
+
+
+def cache_per_token(model: Any) -> int:
+    """Bytes that keys and values of one position take in all layers, in bfloat16; 0 where none are kept."""
+    config = model.config
+    kv_width = getattr(config, "kv_width", 0)
+    width = kv_width + getattr(config, "value_width", kv_width)  # beside a latent lies something narrower than it
+    return torch.bfloat16.itemsize * len(model.blocks) * config.kv_heads * width if width else 0
 
 
 def _kind(model: Any) -> str:

@@ -22,9 +22,9 @@ from cutaway.core.device import pick_device, pick_dtype
 from cutaway.core.errors import ConfigError, near_matches
 from cutaway.data.corpus import DataConfig
 from cutaway.data.spans import side_lengths
-from cutaway.models.catalogue import PRECISIONS
+from cutaway.models.catalogue import PRECISIONS, cache_per_token
 from cutaway.models.decoder import Decoder
-from cutaway.models.families import config_class, families
+from cutaway.models.families import config_class, families, is_known
 from cutaway.models.load import find, read_shape
 from cutaway.models.rnn import RNNSeq2Seq
 from cutaway.text.load import load_tokenizer
@@ -239,8 +239,7 @@ def _serving(model: Any, parameters: int, memory: float) -> dict[str, Any] | Non
     """Of a decoder: weights by format, the cache (bfloat16) of one token, and how many whole contexts fit beside the weights."""
     if not isinstance(model, Decoder):
         return None
-    c = model.config
-    per_token = 2 * len(model.blocks) * c.kv_heads * c.kv_width * 2
+    per_token = cache_per_token(model)
     context = min(model.context, model.window or model.context)
     weights = {name: int(parameters * bits / 8) for name, bits in PRECISIONS.items()}
     fit = {name: max(0, floor((memory - size) / (per_token * context))) for name, size in weights.items()}
@@ -254,7 +253,7 @@ def _shape(config: PlanConfig) -> tuple[Any, Any]:
         return read_shape(find(checkpoint))
     assert isinstance(config.model, dict)
     kind = config.model.get("model_type", "llama")
-    if kind not in families():
+    if not is_known(kind):
         raise ConfigError("unknown", field="model.model_type", value=kind, hint=near_matches(str(kind), families()))
     module, fields = families()[kind], {**config.model, "model_type": kind}
     if "vocab_size" in config_class(module).model_fields.keys() - fields.keys():  # the run would take its tokeniser's

@@ -378,6 +378,9 @@ def test_serving_counts_the_cache():
     assert serving["weights"]["bfloat16"] == 2 * 46_702_792_704
     assert serving["contexts_that_fit"]["bfloat16"] == 0
     assert planned(**SMALL["bert"])["serving"] is None
+    latents = {"model_type": "composed", "attention": "latent", "latent_size": 24, "rotary_size": 8}
+    held = make_model(latents).new_cache(1, 1).nbytes  # in float32
+    assert 2 * planned(**latents)["serving"]["cache_per_token"] == held
 
 
 def test_a_run_s_own_file_can_be_planned(tmp_path, tiny_folder):
@@ -480,6 +483,7 @@ def test_the_script_is_bash_and_says_what_was_asked(tmp_path):
         (["adapter=lora", "lora.targets=[nope]"], ConfigError, "lora.targets"),
         (["slurm.job_name=a b"], ConfigError, "slurm.job_name"),
         (["slurm.hours=0"], ConfigError, "slurm.hours"),
+        (["model.model_type=[llama]"], ConfigError, "model.model_type"),
         (["bogus=1"], ConfigError, "unknown key"),
     ],
 )
