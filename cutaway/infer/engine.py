@@ -11,16 +11,16 @@ One thread owns it.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from cutaway.core.config import Config
 from cutaway.core.device import free_memory
 from cutaway.core.errors import ContextLengthError, RequestError, ResourceError
-from cutaway.decode.beam import Beam, Hypothesis, beam_search
+from cutaway.decode.beam import Beam, Hypothesis
 from cutaway.decode.sampling import Sampling
 from cutaway.infer import native_decoder, torch_runner
+from cutaway.infer.beam import beam_decode
 from cutaway.infer.blocks import BLOCK_SIZE, BlockManager, blocks_for
 from cutaway.infer.draft import Drafter, SpeculativeConfig, make_drafter
 from cutaway.infer.reply import Reply
@@ -44,6 +44,7 @@ class EngineConfig(Config):
     kv_cache_tokens: int = Field(
         0, ge=0, description="tokens that the cache holds; 0: max_batch times the context, or what fits into memory"
     )
+    enable_prefix_caching: bool = Field(True, description="read no beginning again that is still in the cache")
     speculative: SpeculativeConfig | None = Field(None, description="guess tokens and check several in one step")
 
     @model_validator(mode="after")
@@ -146,7 +147,9 @@ class Engine:
 
     def add(self, request: Request) -> str:
         """Queue a request; its id."""
-        self._scheduler.add(Reply(request, self.check(request), self.tokenizer))
+        reply = Reply(request, self.check(request), self.tokenizer)
+        reply.reuse = reply.reuse and self.config.enable_prefix_caching
+        self._scheduler.add(reply)
         return request.id
 
     def cancel(self, request_id: str) -> bool:
@@ -162,13 +165,9 @@ class Engine:
         step = self._scheduler.schedule()
         for source, target in step.copies:
             self._runner.copy(source, target)
-        work = [_work(chunk) for chunk in step.chunks]
-        logits_NV = self._runner.run(work) if work else torch.empty(0)
+        logits = self._compute(step.chunks)
         self._scheduler.commit(step)
-        rows = logits_NV.split([len(one.wanted) for one in work]) if work else ()
-        return [
-            output for chunk, rows_NV in zip(step.chunks, rows, strict=True) for output in self._draw(chunk, rows_NV)
-        ]
+        return [output for chunk, rows_NV in logits for output in self._draw(chunk, rows_NV)]
 
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, max_tokens: int = 256, **settings: Any
@@ -191,6 +190,14 @@ class Engine:
         """Beam search from one prompt, on a cache of its own; the `n_best` best sequences, best first."""
         self.check(Request(prompt_ids, max_tokens=max_tokens))
         return beam_decode(self.model, [prompt_ids], beam, self.tokenizer.end_ids, max_tokens)[0]
+
+    def _compute(self, chunks: Sequence[Chunk[Reply]]) -> list[tuple[Chunk[Reply], Tensor]]:
+        """Each chunk with the logits that it asks for."""
+        if not chunks:
+            return []
+        work = [_work(chunk) for chunk in chunks]
+        rows = self._runner.run(work).split([len(one.wanted) for one in work])
+        return list(zip(chunks, rows, strict=True))
 
     def _draw(self, chunk: Chunk[Reply], logits_NV: Tensor) -> list[Output]:
         """What comes of a chunk: nothing as long as its prompt goes on; the first token of all replies at its end."""
@@ -271,25 +278,3 @@ def gather(outputs: Sequence[Output]) -> Completion:
         outputs[0].prompt_logprobs,
         outputs[0].cached_tokens or 0,
     )
-
-
-@torch.inference_mode()
-def beam_decode(
-    model: Any, prompts: Sequence[Sequence[int]], beam: Beam, end_ids: Sequence[int] | frozenset[int], max_tokens: int
-) -> list[list[Hypothesis]]:
-    """Beam search on a decoder, all prompts in one batch: each prompt's beams are rows of one cache."""
-    W, device = beam.width, model.embedding.weight.device
-    cache = model.new_cache(len(prompts) * W, max(map(len, prompts)) + max_tokens)
-    first = []
-    for b, prompt in enumerate(prompts):
-        row = cache.rows(b * W, b * W + 1)
-        first.append(model.logits(model(torch.tensor([list(prompt)], device=device), cache=row)[0, -1]))
-        for w in range(1, W):
-            cache.move(b * W, b * W + w)
-
-    def step(tokens: Tensor, rows: Tensor) -> Tensor:
-        cache.select(rows.tolist())
-        h = model(tokens.to(device)[:, None], cache=cache)
-        return model.logits(h[:, -1]).float().log_softmax(-1)
-
-    return beam_search(torch.stack(first).float().log_softmax(-1), step, beam, end_ids, max_tokens)

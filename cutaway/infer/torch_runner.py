@@ -45,7 +45,7 @@ class TorchRunner:
             for number, h_TD in zip(numbers, hidden_BTD, strict=True):
                 wanted[number] = h_TD[list(work[number].wanted)]
         h_ND = torch.cat([wanted[number] for number in range(len(work))])
-        return self.model.logits(h_ND).float()
+        return self.model.logits(h_ND).float() if len(h_ND) else h_ND.float()
 
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:

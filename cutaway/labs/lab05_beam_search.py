@@ -9,7 +9,8 @@ import torch
 from cutaway.decode.beam import Beam
 from cutaway.decode.sampling import GREEDY, Sampling
 from cutaway.evaluate.diversity import distinct_n
-from cutaway.infer.engine import Engine, EngineConfig, beam_decode
+from cutaway.infer.beam import beam_decode
+from cutaway.infer.engine import Engine, EngineConfig
 from cutaway.infer.request import Request
 from cutaway.labs.contract import Bilingual, Claim, Lab, Limit, Numbers, Setting
 from cutaway.models.llama import Llama, LlamaConfig

@@ -10,7 +10,6 @@ from cutaway.infer.engine import Engine, EngineConfig
 from cutaway.infer.request import Request
 from cutaway.models.families import make_model
 from cutaway.models.load import Loaded
-from cutaway.serve.prompt_logprobs import prompt_logprobs
 
 SHARED = list(range(40, 75))
 PROMPTS = [[*SHARED, 5], [299], [*SHARED, 5, 6, 7, 8], list(range(100, 117)), [*SHARED, 9], [8] * 16]
@@ -107,6 +106,11 @@ def test_requests_with_different_salts_share_nothing(loaded):
     assert found == [0, 0, 32, 32]
 
 
+def test_beginnings_can_be_read_anew(loaded):
+    engine = Engine(loaded, EngineConfig(enable_prefix_caching=False))
+    assert [engine.generate([SHARED], GREEDY, 3)[0].cached_tokens for _ in range(2)] == [0, 0]
+
+
 @pytest.mark.parametrize("config", [EngineConfig(max_batch=8), EngineConfig(max_batch=2), CROWDED], ids=str)
 def test_n_replies_are_those_of_the_seeds_counted_on(loaded, config):
     prompt = PROMPTS[0]
@@ -145,13 +149,14 @@ def test_log_probabilities_of_the_prompt(loaded, config):
     engine = Engine(loaded, config)
     engine.run(requests(GREEDY))
     for prompt, found in zip(PROMPTS, engine.run(requests(GREEDY, prompt_logprobs=2)), strict=True):
-        expected = prompt_logprobs(loaded.model, prompt, 2)
+        with torch.inference_mode():
+            log_TV = loaded.model.logits(loaded.model(torch.tensor([prompt])))[0].float().log_softmax(-1)
         assert found.prompt_logprobs[0] is None
         assert len(found.prompt_logprobs) == len(prompt)
-        for ours, theirs in zip(found.prompt_logprobs[1:], expected[1:], strict=True):
-            assert ours.id == theirs.id
-            assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
-            assert [id for id, _ in ours.top] == [id for id, _ in theirs.top]
+        for ours, id, log_V in zip(found.prompt_logprobs[1:], prompt[1:], log_TV[:-1], strict=True):
+            assert ours.id == id
+            assert ours.logprob == pytest.approx(log_V[id].item(), abs=1e-4)
+            assert [id for id, _ in ours.top] == log_V.topk(2).indices.tolist()
     (without,) = engine.generate([[1]], GREEDY, 1)
     assert without.prompt_logprobs is None
 

@@ -6,7 +6,8 @@ from transformers import LlamaForCausalLM
 
 from cutaway.decode.beam import Beam
 from cutaway.decode.sampling import GREEDY
-from cutaway.infer.engine import Engine, EngineConfig, beam_decode
+from cutaway.infer.beam import beam_decode
+from cutaway.infer.engine import Engine, EngineConfig
 from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
 
