@@ -1,6 +1,7 @@
 """C++ files of the package, compiled on first use by the system's compiler with this machine's instructions, and kept.
 
-The cache is keyed by the source and the headers beside it, the compiler and the processor, so a change of any of them compiles anew.
+The cache is keyed by the source and the headers beside it, the compiler and the processor, so a change of any of them compiles
+anew.
 """
 
 import ctypes
