@@ -1,8 +1,7 @@
 """The C library's allocator, told to keep what is freed: a training step frees and takes the same memory again and again.
 
-glibc gives the top of its heap back to the system whenever 128 KB of it are free, and large blocks, which it takes from the system
-one by one, as soon as they are freed; the next step then faults every page in anew. That is up to a fifth of a step (measured:
-docs/log.md).
+glibc gives the top of its heap back to the system whenever 128 KB of it are free, and large blocks, which it takes one by one, as
+soon as they are freed; the next step then faults every page in anew. That is up to a fifth of a step (measured: docs/log.md).
 """
 
 import ctypes
