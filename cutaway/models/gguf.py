@@ -5,7 +5,7 @@ one at a time, straight into the number format asked for. llama.cpp stores the r
 rotary pairs; `_half_split` puts them back into the order of Hugging Face checkpoints.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,9 +21,9 @@ from cutaway.nn.rope import RopeScaling, rope_frequencies
 from cutaway.quant.formats import FORMATS
 from cutaway.quant.tensor import QuantTensor
 
-_ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}
-_ROPE_FACTORS = "rope_freqs.weight"
-_NAMES = {
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+ROPE_FACTORS = "rope_freqs.weight"
+NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -31,6 +31,8 @@ _NAMES = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
@@ -39,17 +41,13 @@ _NAMES = {
 }
 
 
-def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], source: str) -> LlamaConfig:
-    """The model's shape.
-
-    Args:
-        values: the file's metadata.
-        tensors: name to shape (rows first) of its tensors.
-    """
+def config_from_gguf(file: GGUFFile, source: str) -> LlamaConfig:
+    """The shape of the model in a file."""
+    values, tensors = file.metadata, file.shapes
     kind = values.get("general.architecture")
-    if kind not in _ARCHITECTURES:
+    if kind not in ARCHITECTURES:
         raise CheckpointError(
-            "unsupported", field="general.architecture", value=kind, hint=near_matches(str(kind), _ARCHITECTURES)
+            "unsupported", field="general.architecture", value=kind, hint=near_matches(str(kind), ARCHITECTURES)
         )
 
     def get(name: str, default: Any = None) -> Any:
@@ -64,7 +62,7 @@ def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int,
     return _checked(
         source,
         {
-            "model_type": _ARCHITECTURES[kind],
+            "model_type": kind,
             "vocab_size": tensors["token_embd.weight"][0],
             "hidden_size": width,
             "intermediate_size": get("feed_forward_length"),
@@ -76,7 +74,7 @@ def config_from_gguf(values: Mapping[str, Any], tensors: Mapping[str, tuple[int,
             # Stored as float32; the shortest decimal that rounds to it is what the author wrote.
             "rms_norm_eps": float(f"{get('attention.layer_norm_rms_epsilon'):.7g}"),
             "rope_theta": float(f"{get('rope.freq_base', 10_000.0):.7g}"),
-            "rope_scaling": _scaling(get, _ROPE_FACTORS in tensors),
+            "rope_scaling": _scaling(get, _rope_factors(file)),
             "attention_bias": "blk.0.attn_q.bias" in tensors,
             "attention_output_bias": "blk.0.attn_output.bias" in tensors,
             "tie_word_embeddings": "output.weight" not in tensors,
@@ -93,11 +91,11 @@ def _checked(source: str, shape: dict[str, Any]) -> LlamaConfig:
 
 def load_gguf(file: GGUFFile, dtype: torch.dtype | None, device: torch.device, source: str) -> nn.Module:
     """The model of an open file on `device`, in `dtype`; None: in its own blocks, and what has no products there in float32."""
-    config = config_from_gguf(file.metadata, file.shapes, source)
+    config = config_from_gguf(file, source)
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for tensor in file.tensors:
-            if tensor.name != _ROPE_FACTORS:
+            if tensor.name != ROPE_FACTORS:
                 yield _rename(tensor.name), _values(tensor, config, stored=dtype is None)
 
     model = fill(llama.build, config, tensors(), dtype or torch.float32, device, source)
@@ -118,8 +116,8 @@ def _rename(name: str) -> str:
     stem, _, ending = name.rpartition(".")
     if stem.startswith("blk."):
         _, layer, part = stem.split(".", 2)
-        return f"model.layers.{layer}.{_NAMES.get(part, part)}.{ending}"
-    return f"{_NAMES.get(stem, stem)}.{ending}"
+        return f"model.layers.{layer}.{NAMES.get(part, part)}.{ending}"
+    return f"{NAMES.get(stem, stem)}.{ending}"
 
 
 def _half_split(name: str, tensor: Tensor, config: LlamaConfig) -> Tensor:
@@ -129,14 +127,15 @@ def _half_split(name: str, tensor: Tensor, config: LlamaConfig) -> Tensor:
     return tensor.view(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
 
 
-def _scaling(get: Any, has_factors: bool) -> dict[str, Any]:
+def _scaling(get: Any, factors: Tensor | None) -> dict[str, Any]:
     """llama.cpp writes linear and yarn scaling by name, and Llama 3's as a tensor of divisors."""
     kind = get("rope.scaling.type", "none")
-    if has_factors:
-        # The tensor holds the result; the published Llama 3.x models share these settings, and `_check_rope` compares.
+    if factors is not None:
+        # The slowest pairs are divided by the whole factor; the rest of the settings all published Llama 3.x models share, and
+        # `_check_rope` compares what comes of them.
         return {
             "rope_type": "llama3",
-            "factor": get("rope.scaling.factor", 8.0),
+            "factor": float(f"{factors.max():.7g}"),
             "original_max_position_embeddings": get("rope.scaling.original_context_length", 8192),
         }
     if kind == "none":
@@ -151,10 +150,15 @@ def _scaling(get: Any, has_factors: bool) -> dict[str, Any]:
 
 def _check_rope(file: GGUFFile, config: LlamaConfig, source: str) -> None:
     """The divisors in the file must be those that our configuration gives."""
-    stored = next((tensor for tensor in file.tensors if tensor.name == _ROPE_FACTORS), None)
+    stored = _rope_factors(file)
     if stored is None:
         return
     ours, _ = rope_frequencies(config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings)
     plain, _ = rope_frequencies(config.head_dim, config.rope_theta, RopeScaling(), config.max_position_embeddings)
-    if not torch.allclose(plain / ours, torch.from_numpy(stored.dequantised()), rtol=1e-3):
+    if stored.shape != ours.shape or not torch.allclose(plain / ours, stored, rtol=1e-3):
         raise CheckpointError("its rotary factors are not those of a known scaling", field="rope_freqs", value=source)
+
+
+def _rope_factors(file: GGUFFile) -> Tensor | None:
+    found = next((tensor for tensor in file.tensors if tensor.name == ROPE_FACTORS), None)
+    return None if found is None or not found.data.size else torch.from_numpy(found.dequantised())

@@ -76,7 +76,7 @@ def read_shape(path: Path) -> tuple[Any, Any]:
         values = read_config(path)
         return family(values["model_type"]), model_config(values)
     file = open_gguf(path)
-    config = config_from_gguf(file.metadata, file.shapes, str(path))
+    config = config_from_gguf(file, str(path))
     return family(config.model_type), config
 
 

@@ -12,7 +12,7 @@ from cutaway.text.sentencepiece_file import CONTROL, UNKNOWN, USER_DEFINED, bpe_
 from cutaway.text.splitting import splitter
 from cutaway.text.tokenizer import Tokenizer
 
-_PREFIX = "tokenizer.ggml."
+PREFIX = "tokenizer.ggml."
 # llama.cpp's defaults by pre-tokeniser: texts that begin with BOS when the file does not say; vocabularies that hold words which
 # their merges never build, to be taken whole.
 _BEGIN_WITH_BOS = frozenset(
@@ -27,33 +27,33 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     Raises:
         TokenizerError: the vocabulary is missing, of another kind, split in an unknown way, or does not fit together.
     """
-    kind = metadata.get(_PREFIX + "model")
+    kind = metadata.get(PREFIX + "model")
     tokens = _list(metadata, "tokens", str)
     if not tokens:
-        raise TokenizerError("the GGUF file holds no vocabulary", field=_PREFIX + "tokens")
+        raise TokenizerError("the GGUF file holds no vocabulary", field=PREFIX + "tokens")
     types = _list(metadata, "token_type", int) or [1] * len(tokens)
     scores = _list(metadata, "scores", float) or [-float(n) for n in range(len(tokens))]
     for name, values in (("token_type", types), ("scores", scores)):
         if len(values) != len(tokens):
-            raise TokenizerError(f"{len(values)} for {len(tokens)} tokens", field=_PREFIX + name)
+            raise TokenizerError(f"{len(values)} for {len(tokens)} tokens", field=PREFIX + name)
     if kind == "gpt2":
         backend = _byte_level(metadata, tokens, types)
     elif kind == "llama":
-        prefix = bool(metadata.get(_PREFIX + "add_space_prefix", True))
+        prefix = bool(metadata.get(PREFIX + "add_space_prefix", True))
         backend = bpe_from_scores(tokens, scores, types, prefix=prefix)
     else:
-        raise TokenizerError("unsupported", field=_PREFIX + "model", value=kind, hint="known: gpt2, llama")
+        raise TokenizerError("unsupported", field=PREFIX + "model", value=kind, hint="known: gpt2, llama")
 
     def token(role: str) -> str | None:
-        id = metadata.get(f"{_PREFIX}{role}_token_id")
+        id = metadata.get(f"{PREFIX}{role}_token_id")
         if id is None:
             return None
         if not isinstance(id, int) or not 0 <= id < len(tokens):
-            raise TokenizerError(f"is not among {len(tokens)} tokens", field=f"{_PREFIX}{role}_token_id", value=id)
+            raise TokenizerError(f"is not among {len(tokens)} tokens", field=f"{PREFIX}{role}_token_id", value=id)
         return tokens[id]
 
     bos = token("bos")
-    begins = kind == "llama" or metadata.get(_PREFIX + "pre") in _BEGIN_WITH_BOS
+    begins = kind == "llama" or metadata.get(PREFIX + "pre") in _BEGIN_WITH_BOS
     return Tokenizer(
         backend,
         bos=bos,
@@ -61,27 +61,27 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         pad=token("padding"),
         unk=token("unknown"),
         chat_template=as_template(metadata.get("tokenizer.chat_template")),
-        adds_bos=bos is not None and bool(metadata.get(_PREFIX + "add_bos_token", begins)),
+        adds_bos=bos is not None and bool(metadata.get(PREFIX + "add_bos_token", begins)),
     )
 
 
 def _list(metadata: Mapping[str, Any], name: str, kind: type) -> list[Any]:
     """A list of the metadata, whose items are all of a kind; empty where there is none."""
-    values = metadata.get(_PREFIX + name)
+    values = metadata.get(PREFIX + name)
     if values is not None and not (isinstance(values, list) and all(isinstance(value, kind) for value in values)):
-        raise TokenizerError(f"must be a list of {kind.__name__}", field=_PREFIX + name, value=values)
+        raise TokenizerError(f"must be a list of {kind.__name__}", field=PREFIX + name, value=values)
     return values or []
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> tokenizers.Tokenizer:
-    name = str(metadata.get(_PREFIX + "pre", "default"))
-    splitting = splitter(name, field=_PREFIX + "pre")
+    name = str(metadata.get(PREFIX + "pre", "default"))
+    splitting = splitter(name, field=PREFIX + "pre")
     vocabulary = {token: id for id, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ", 1)) for merge in _list(metadata, "merges", str)]
     try:
         backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, ignore_merges=name in _WHOLE_WORDS))
     except Exception as err:  # the library raises bare exceptions
-        raise TokenizerError(f"do not fit the vocabulary: {err}", field=_PREFIX + "merges") from None
+        raise TokenizerError(f"do not fit the vocabulary: {err}", field=PREFIX + "merges") from None
     backend.pre_tokenizer = splitting
     backend.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, types, strict=True) if kind in (UNKNOWN, CONTROL)]
