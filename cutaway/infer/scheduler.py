@@ -76,11 +76,11 @@ class Scheduler(Generic[T]):
         for one in sorted(self.running, key=lambda one: (one.pending > 1, one.rank)):
             if budget and one in self.running and self._make_room(one, step):
                 budget -= self._compute(one, budget, step)
-        read = {name for one in self.running for name in self._unread(one)}
+        read = {name for one in self.running for name in self._unread(one)} if self.waiting else set()
         for one in list(self.waiting):
             if not budget or len(self.running) == self.max_batch:
                 break
-            if one.reuse and self._unread(one) and self._next_unread(one) in read:
+            if one.reuse and self._next_unread(one) in read:
                 continue  # another is reading the same: its blocks will be there
             if not self._admit(one):
                 break
