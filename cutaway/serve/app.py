@@ -68,6 +68,6 @@ def create_app(
         config=config,
         traffic=traffic,
         metrics=service.metrics,
-        is_open=lambda path: path == "/health/live" or page.has(path),
+        is_open=lambda path: path in ("/health", "/ready") or page.has(path),
     )
     return app

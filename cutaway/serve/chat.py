@@ -55,7 +55,7 @@ def _replies(
         raise
     if grounding and not grounding.answerable:
         return service.say(requests[0], grounding.refusal)
-    return service.submit(requests, body.n)
+    return service.submit(requests)
 
 
 class ChatReply:

@@ -1,16 +1,15 @@
 """`POST /v1/completions`."""
 
+import codecs
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
 
 from cutaway.infer.request import Output, TokenLogprob
-from cutaway.serve.prompt_logprobs import prompt_logprobs
 from cutaway.serve.protocol import CompletionRequest
 from cutaway.serve.service import Replies, Service
 from cutaway.serve.stream import EventStream, unless_disconnected
@@ -51,10 +50,9 @@ def completion_routes(service: Service) -> APIRouter:
     async def complete(body: CompletionRequest, request: Request) -> EventStream | dict[str, Any]:
         service.check_model(body.model)
         prompts = [Prompt.read(sent, service.tokenizer) for sent in body.prompts]
-        requests = service.requests(
-            [prompt.ids for prompt in prompts], body, max_tokens=body.max_tokens, logprobs=body.logprobs
-        )
-        replies = service.submit(requests, body.n)
+        settings: dict[str, Any] = {"max_tokens": body.max_tokens, "logprobs": body.logprobs}
+        settings["prompt_logprobs"] = body.logprobs if body.echo else None
+        replies = service.submit(service.requests([prompt.ids for prompt in prompts], body, **settings))
         reply = CompletionReply(service, body, replies, prompts)
         if body.stream:
             return EventStream(reply.chunks(), replies, service.config.ping)
@@ -74,12 +72,10 @@ class CompletionReply:
             "created": int(time.time()),
             "model": service.loaded.name,
         }
-        self._offsets = [0] * len(replies.requests)
-        self._read: list[list[TokenLogprob | None]] = [[] for _ in prompts]
+        self._offsets = [Offsets() for _ in replies.outputs]
 
     async def whole(self) -> dict[str, Any]:
         """One `text_completion` with all choices."""
-        await self._read_prompts()
         async for _ in self.replies:
             pass
         choices = [self._choice(index, outputs, first=True) for index, outputs in enumerate(self.replies.outputs)]
@@ -87,21 +83,11 @@ class CompletionReply:
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """`text_completion`s, each with what is new."""
-        await self._read_prompts()
-        begun: set[int] = set()
         async for index, output in self.replies:
-            yield {**self.head, "choices": [self._choice(index, [output], first=index not in begun)]}
-            begun.add(index)
+            first = len(self.replies.outputs[index]) == 1
+            yield {**self.head, "choices": [self._choice(index, [output], first)]}
         if self.body.stream_options.include_usage:
             yield {**self.head, "choices": [], "usage": self.replies.usage}
-
-    async def _read_prompts(self) -> None:
-        """Find the log-probabilities of the prompts, if they are asked for; the engine steps between two of them."""
-        n, model = self.body.logprobs, self.service.loaded.model
-        if self.body.echo and n is not None:
-            for number, prompt in enumerate(self.prompts):
-                read = partial(prompt_logprobs, model, prompt.ids, n)
-                self._read[number] = await self.service.worker.call(read)
 
     def _choice(self, index: int, outputs: list[Output], first: bool) -> dict[str, Any]:
         """Outputs of one continuation as a choice; `first`: none came before them."""
@@ -111,7 +97,7 @@ class CompletionReply:
         if first and self.body.echo:
             prompt = self.prompts[number]
             text = prompt.text(tokenizer) + text
-            found = list(zip(prompt.ids, self._read[number], strict=False))[prompt.added :]
+            found = list(zip(prompt.ids, outputs[0].prompt_logprobs or (), strict=False))[prompt.added :]
         # Harnesses find the prompt's tokens in an echo by leaving out the last: then the end token is listed too.
         hidden = frozenset() if self.body.echo else tokenizer.end_ids
         found += [(one.logprob.id, one.logprob) for one in outputs if one.logprob and one.logprob.id not in hidden]
@@ -123,14 +109,13 @@ class CompletionReply:
         }
 
     def _logprobs(self, index: int, found: list[tuple[int, TokenLogprob | None]]) -> dict[str, Any]:
-        """Parallel lists, null where nothing stands before a token; `text_offset` counts the characters of those before."""
-        tokens = [self._name(id) for id, _ in found]
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offsets[index])
-            self._offsets[index] += len(token)
+        """Parallel lists, null where nothing stands before a token; `text_offset` counts the characters before it."""
+        tokenizer = self.service.tokenizer
+        offsets = [
+            self._offsets[index].before(tokenizer.token_bytes(id) if tokenizer.has(id) else b"") for id, _ in found
+        ]
         return {
-            "tokens": tokens,
+            "tokens": [self._name(id) for id, _ in found],
             "token_logprobs": [one and one.logprob for _, one in found],
             "top_logprobs": [one and self._likeliest(one) for _, one in found],
             "text_offset": offsets,
@@ -144,3 +129,17 @@ class CompletionReply:
         """An id that is no token has no text."""
         tokenizer = self.service.tokenizer
         return tokenizer.token_text(id) if tokenizer.has(id) else ""
+
+
+class Offsets:
+    """Where tokens begin in their text, in characters. A token within a character begins with that character's."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = 0
+
+    def before(self, token: bytes) -> int:
+        """The place of the next token."""
+        place = self._characters
+        self._characters += len(self._decoder.decode(token))
+        return place

@@ -61,7 +61,7 @@ class Guard:
             return error_response(
                 401, "this server wants its API key: Authorization: Bearer KEY", None, "invalid_api_key"
             )
-        if self.traffic.draining and scope["path"] != "/health":
+        if self.traffic.draining:
             return error_response(503, "the server is stopping", retry_after=self.config.retry_after)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.config.max_body:

@@ -24,7 +24,12 @@ class Metrics:
         self.first_token = Histogram(
             "cutaway_first_token_seconds", "From request to first token", buckets=SECONDS, registry=registry
         )
-        self.tokens = Counter("cutaway_tokens", "Tokens, of prompts and replies", ["kind"], registry=registry)
+        self.tokens = Counter(
+            "cutaway_tokens",
+            "Tokens, of prompts (cached: of these, found in the cache) and replies",
+            ["kind"],
+            registry=registry,
+        )
         self.ended = Counter("cutaway_replies", "Replies by how they ended", ["reason"], registry=registry)
 
     def watch(self, load: Callable[[], Load], capacity: int) -> None:
@@ -45,6 +50,8 @@ class Metrics:
         """Count the outputs of a step."""
         self.tokens.labels("reply").inc(sum(output.token_id is not None for output in outputs))
         for output in outputs:
+            if output.index == 0 and output.cached_tokens:
+                self.tokens.labels("cached").inc(output.cached_tokens)
             if output.finish_reason:
                 self.ended.labels(output.finish_reason).inc()
 

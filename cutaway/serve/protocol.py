@@ -75,7 +75,7 @@ class Generation(Body):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     n: int = Field(1, ge=1)
-    stop: str | list[str] = Field([], max_length=65_536)
+    stop: str | list[str] = []
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -86,6 +86,7 @@ class Generation(Body):
     frequency_penalty: float | None = None
     logit_bias: dict[TokenId, Bias] | None = None
     seed: int | None = None
+    cache_salt: str = Field("", max_length=256)
 
     def sampling(self, defaults: Sampling) -> Sampling:
         """The settings that were given, over the defaults.

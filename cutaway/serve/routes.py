@@ -1,4 +1,4 @@
-"""The small routes: models, embeddings, tokens opened, passages, health, metrics."""
+"""The small routes: models, embeddings, tokens opened, passages, health, readiness, metrics."""
 
 import base64
 from dataclasses import asdict
@@ -107,19 +107,20 @@ def inspection_routes(service: Service) -> APIRouter:
 
 
 def health_routes(service: Service, traffic: Traffic) -> APIRouter:
-    """`/health`, `/health/live`, `/metrics`."""
+    """`/health`: whether it lives; `/ready`: whether to send it requests now; `/metrics`."""
     router = APIRouter()
 
-    @router.get("/health/live")
-    async def live() -> dict[str, str]:
-        return {"status": "alive"}
-
     @router.get("/health")
+    async def health() -> JSONResponse:
+        alive = service.worker.alive
+        return JSONResponse({"status": "alive" if alive else "failed"}, 200 if alive else 503)
+
+    @router.get("/ready")
     async def ready() -> JSONResponse:
-        load = service.worker.load
-        state = "stopping" if traffic.draining else "ready" if service.worker.alive else "failed"
-        told = {"status": state, "model": service.loaded.name, "running": load.running, "waiting": load.waiting}
-        return JSONResponse(told, 200 if state == "ready" else 503)
+        worker = service.worker
+        not_ready = {"failed": not worker.alive, "stopping": traffic.draining, "full": not worker.room}
+        status = next((name for name, holds in not_ready.items() if holds), "ready")
+        return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
     @router.get("/metrics")
     async def metrics() -> Response:

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cutaway.core.errors import RequestError, near_matches
+from cutaway.core.errors import near_matches
 from cutaway.decode.sampling import Sampling
 from cutaway.infer.engine import Engine
 from cutaway.infer.request import Output, Request
@@ -14,6 +14,7 @@ from cutaway.retrieve.embed import Embedder
 from cutaway.retrieve.index import Index
 from cutaway.serve.config import ServeConfig
 from cutaway.serve.errors import Missing
+from cutaway.serve.limits import check_limits
 from cutaway.serve.metrics import Metrics
 from cutaway.serve.protocol import Generation
 from cutaway.serve.worker import Submission, Worker
@@ -49,7 +50,7 @@ class Service:
     def requests(
         self, prompts: Sequence[Sequence[int]], body: Generation, defaults: Sampling = DEFAULTS, **settings: Any
     ) -> list[Request]:
-        """`n` requests per prompt, checked.
+        """A request for `n` replies per prompt, checked.
 
         Args:
             defaults: for what the body does not set.
@@ -58,26 +59,22 @@ class Service:
         Raises:
             CutawayError: a field of the body that cannot be, by its name.
         """
-        if body.n * len(prompts) > self.config.max_n:
-            raise RequestError(
-                "more replies than one request may ask for", field="n", hint=f"at most {self.config.max_n}"
-            )
+        given = {"n": body.n, "stop": body.stops, "cache_salt": body.cache_salt, **settings}
+        check_limits(self.config, body, len(prompts), given.get("max_tokens"))
         sampling, requests = body.sampling(defaults), list[Request]()
         for prompt in prompts:
-            for choice in range(body.n):
-                seed = None if sampling.seed is None else (sampling.seed + choice) % 2**63
-                own = sampling.model_copy(update={"seed": seed})
-                requests.append(Request(prompt, own, **{"stop": body.stops, **settings}))
-                self.engine.check(requests[-1])
+            request = Request(prompt, sampling, **given)
+            room = self.engine.check(request)
+            requests.append(replace(request, max_tokens=min(room, self.config.max_tokens or room)))
         return requests
 
-    def submit(self, requests: Sequence[Request], n: int = 1) -> "Replies":
-        """Queue requests, all or none; `n` of them share each prompt.
+    def submit(self, requests: Sequence[Request]) -> "Replies":
+        """Queue requests, all or none.
 
         Raises:
             BusyError: no room for all of them now.
         """
-        return Replies(self, requests, self.worker.submit(requests), n)
+        return Replies(self, requests, self.worker.submit(requests))
 
     def say(self, request: Request, text: str) -> "Replies":
         """Answer with a text of our own."""
@@ -98,13 +95,13 @@ class Said:
 
 
 class Replies:
-    """Replies being written: their outputs as they come, and what is known at the end."""
+    """Replies being written, `n` to each request: their outputs as they come, and what is known at the end."""
 
-    def __init__(self, service: Service, requests: Sequence[Request], submission: "Submission | Said", n: int = 1):
+    def __init__(self, service: Service, requests: Sequence[Request], submission: "Submission | Said"):
         self._service, self.requests, self.submission = service, requests, submission
-        self.prompt_tokens = sum(len(request.prompt_ids) for request in requests) // n
+        self.prompt_tokens = sum(len(request.prompt_ids) for request in requests)
         service.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
-        self.outputs: list[list[Output]] = [[] for _ in requests]
+        self.outputs: list[list[Output]] = [[] for request in requests for _ in range(request.n)]
         self._started = time.monotonic()
         self._first: float | None = None
 
@@ -117,13 +114,15 @@ class Replies:
             yield number, output
 
     @property
-    def usage(self) -> dict[str, int]:
-        """Tokens read and written so far, as OpenAI's API counts them."""
-        written = sum(output.token_id is not None for outputs in self.outputs for output in outputs)
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written so far, as OpenAI's API counts them; a prompt with several replies is read once."""
+        outputs = [output for outputs in self.outputs for output in outputs]
+        written = sum(output.token_id is not None for output in outputs)
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": written,
             "total_tokens": self.prompt_tokens + written,
+            "prompt_tokens_details": {"cached_tokens": sum(map(_cached, outputs))},
         }
 
     @property
@@ -133,3 +132,8 @@ class Replies:
             "seconds": round(time.monotonic() - self._started, 3),
             "first_token_seconds": round(self._first or 0.0, 3),
         }
+
+
+def _cached(output: Output) -> int:
+    """Tokens of its prompt that need not be read, told once per prompt: by the first output of its first reply."""
+    return output.cached_tokens or 0 if output.index == 0 else 0

@@ -6,8 +6,10 @@ crosses: `Worker` methods and `Submission` belong to the event loop, methods mar
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import NamedTuple, TypeVar
@@ -32,26 +34,28 @@ class Load(NamedTuple):
 class Submission:
     """Requests that were handed in together; iterating gives `(which, output)` as outputs come.
 
+    `which` counts replies: those to the first request, then those to the next.
+
     Raises:
         EngineFailed: the engine failed. RequestError: one of the requests cannot go on.
     """
 
     def __init__(self, worker: "Worker", requests: Sequence[Request]):
         self._worker = worker
-        self.running = {request.id: number for number, request in enumerate(requests)}
+        firsts = accumulate((request.n for request in requests), initial=0)
+        self._firsts = {request.id: first for request, first in zip(requests, firsts, strict=False)}
+        self._running = sum(request.n for request in requests)
         self._outputs: asyncio.Queue[Output | EngineFailed] = asyncio.Queue()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Output]]:
-        while self.running:
+        while self._running:
             output = await self._outputs.get()
             if isinstance(output, EngineFailed):
                 raise output
-            number = self.running[output.request_id]
             if output.finish_reason == "error":
                 raise RequestError(output.error or "failed")
-            if output.finish_reason:
-                del self.running[output.request_id]
-            yield number, output
+            self._running -= output.finish_reason is not None
+            yield self._firsts[output.request_id] + output.index, output
 
     def put(self, output: Output | EngineFailed) -> None:
         """What came next; whoever iterates gets it."""
@@ -59,14 +63,14 @@ class Submission:
 
     def close(self) -> None:
         """Cancel what still runs."""
-        self._worker.cancel(list(self.running))
+        self._worker.cancel(list(self._firsts))
 
 
 class Worker:
     """Runs an engine on a thread of its own.
 
     Args:
-        max_waiting: requests that may wait beside those that run.
+        max_waiting: replies that may wait beside those that run.
         on_outputs: called on the event loop with the outputs of each step (for the metrics).
     """
 
@@ -75,9 +79,10 @@ class Worker:
         self._capacity = engine.config.max_batch + max_waiting
         self._on_outputs = on_outputs
         self._submissions: dict[str, Submission] = {}
+        self._left: Counter[str] = Counter()  # replies of each that are to come
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
-        self._in_engine: set[str] = set()
+        self._in_engine: Counter[str] = Counter()  # the same, as the engine's thread knows it
         self._thread = Thread(target=self._run, name="cutaway-engine", daemon=True)
 
     def start(self) -> None:
@@ -96,26 +101,32 @@ class Worker:
         """Whether the engine's thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def room(self) -> int:
+        """How many more replies it would take now."""
+        return self._capacity - self._left.total()
+
     def submit(self, requests: Sequence[Request]) -> Submission:
         """Queue requests, all or none.
 
         Raises:
             BusyError: no room for all of them now.
         """
-        if len(requests) > self._capacity:
+        replies = sum(request.n for request in requests)
+        if replies > self._capacity:
             raise RequestError(f"asks for more than the server takes at once ({self._capacity})", field="n")
-        if len(self._submissions) + len(requests) > self._capacity:
+        if replies > self.room:
             raise BusyError("the queue is full; try again shortly")
         submission = Submission(self, requests)
         for request in requests:
-            self._submissions[request.id] = submission
+            self._submissions[request.id], self._left[request.id] = submission, request.n
             self._commands.put(lambda request=request: self._add(request))  # type: ignore[misc]
         return submission
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Take requests out before the next step; those that ended already do not matter."""
         for id in ids:
-            if self._submissions.pop(id, None):
+            if self._drop(id):
                 self._commands.put(lambda id=id: self._forget(id))  # type: ignore[misc]
 
     async def call(self, job: Callable[[], T]) -> T:
@@ -149,14 +160,19 @@ class Worker:
             submission = self._submissions.get(output.request_id)
             if submission:
                 submission.put(output)
-                if output.finish_reason:
-                    del self._submissions[output.request_id]
+                self._left[output.request_id] -= output.finish_reason is not None
+                if output.finish_reason == "error" or not self._left[output.request_id]:
+                    self._drop(output.request_id)
 
     def _fail(self, ids: Sequence[str], reason: str) -> None:
         for id in ids:
-            submission = self._submissions.pop(id, None)
+            submission = self._drop(id)
             if submission:
                 submission.put(EngineFailed(reason))
+
+    def _drop(self, id: str) -> Submission | None:
+        del self._left[id]
+        return self._submissions.pop(id, None)
 
     # Engine thread
 
@@ -181,7 +197,12 @@ class Worker:
 
     def _step(self) -> None:
         outputs = self.engine.step()
-        self._in_engine -= {output.request_id for output in outputs if output.finish_reason}
+        for output in outputs:
+            if output.finish_reason == "error":  # the request's other replies cannot be better
+                self._forget(output.request_id)
+            elif output.finish_reason:
+                self._in_engine[output.request_id] -= 1
+        self._in_engine = +self._in_engine
         self._loop.call_soon_threadsafe(self._deliver, outputs)
 
     def _lose(self, err: Exception) -> None:
@@ -195,14 +216,14 @@ class Worker:
         self._loop.call_soon_threadsafe(self._fail, lost, reason)
 
     def _add(self, request: Request) -> None:
-        self._in_engine.add(request.id)
+        self._in_engine[request.id] = request.n
         try:
             self.engine.add(request)
         except RequestError as err:
-            self._in_engine.discard(request.id)
+            del self._in_engine[request.id]
             output = Output(request.id, None, "", None, "error", str(err))
             self._loop.call_soon_threadsafe(self._deliver, [output])
 
     def _forget(self, id: str) -> None:
-        self._in_engine.discard(id)
+        del self._in_engine[id]
         self.engine.cancel(id)

@@ -81,6 +81,49 @@ def test_seed_is_reproducible_and_choices_differ(client):
     assert len(set(drawn(7))) == 3
 
 
+def test_streamed_choices_equal_whole_ones(client):
+    ask = {**ASK, "max_tokens": 12, "temperature": 1.2, "seed": 5, "n": 4, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**ask)
+    chunks = list(client.chat.completions.create(**ask, stream=True, stream_options={"include_usage": True}))
+    texts, tokens, reasons = {i: "" for i in range(4)}, {i: [] for i in range(4)}, {}
+    for choice in (choice for chunk in chunks for choice in chunk.choices):
+        texts[choice.index] += choice.delta.content or ""
+        tokens[choice.index] += choice.logprobs.content if choice.logprobs else []
+        reasons |= {choice.index: choice.finish_reason} if choice.finish_reason else {}
+    assert [choice.index for choice in whole.choices] == [0, 1, 2, 3]
+    assert texts == {choice.index: choice.message.content for choice in whole.choices}
+    assert reasons == {choice.index: choice.finish_reason for choice in whole.choices}
+    assert tokens == {choice.index: choice.logprobs.content for choice in whole.choices}
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_a_known_prompt_is_counted(client):
+    ask = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "A prompt of several blocks, as it is."}],
+        **GREEDY,
+    }
+    first = client.chat.completions.create(**ask, n=2, extra_body={"cache_salt": "mine"}).usage
+    again = client.chat.completions.create(**ask, n=2, extra_body={"cache_salt": "mine"}).usage
+    other = client.chat.completions.create(**ask, n=2, extra_body={"cache_salt": "yours"}).usage
+    assert [one.prompt_tokens_details.cached_tokens for one in (first, again, other)] == [
+        0,
+        (first.prompt_tokens - 1) // 16 * 16,
+        0,
+    ]
+    assert again.total_tokens == first.total_tokens
+
+
+def test_an_offset_is_a_place_in_the_text(client):
+    text = "a\u00e9\u4f60 b"
+    found = client.completions.create(
+        model="tiny", prompt=text, max_tokens=4, temperature=0, logprobs=0, echo=True
+    ).choices[0]
+    places = [place for place, char in enumerate(text) for _ in char.encode()]
+    assert found.logprobs.text_offset[: len(places)] == places
+    assert found.logprobs.text_offset[len(places)] == len(text)
+
+
 def test_completion(client):
     reply = client.completions.create(model="tiny", prompt="Once upon", max_tokens=8, temperature=0, logprobs=2)
     [choice] = reply.choices

@@ -51,7 +51,7 @@ class TestKey:
             routes = [(method, path) for path, methods in spec["paths"].items() for method in methods]
             assert len(routes) >= 12
             for method, path in [*routes, ("get", "/openapi.json"), ("get", "/v1/anything"), ("post", "/elsewhere")]:
-                if path == "/health/live":
+                if path in ("/health", "/ready"):
                     continue
                 for wrong in (
                     {},
@@ -65,7 +65,7 @@ class TestKey:
 
     def test_the_page_and_the_pulse_do_not(self, locked):
         with locked.http as http:
-            for path in ("/", "/index.html", "/app.js", "/health/live"):
+            for path in ("/", "/index.html", "/app.js", "/health", "/ready"):
                 assert http.get(path).status_code == 200, path
 
     def test_the_client_with_it(self, locked):
@@ -88,6 +88,8 @@ class TestBusy:
             assert answer.status_code == 429
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json()["error"]["type"] == "rate_limit_error"
+            assert (http.get("/ready").status_code, http.get("/ready").json()) == (503, {"status": "full"})
+            assert http.get("/health").status_code == 200
 
     def test_leaving_a_stream_frees_the_slot(self, small, eventually):
         worker = small.app.state.service.worker
@@ -117,6 +119,50 @@ class TestBusy:
             assert small.app.state.service.worker.load.running == 1
 
 
+def test_a_silent_stream_gives_signs_of_life(loaded, serving):
+    app = create_app(ServeConfig(ping=0.05), loaded)
+    slow(app, 0.3)
+    with (
+        serving(app) as running,
+        running.http as http,
+        http.stream("POST", CHAT, json={**SHORT, "stream": True}) as stream,
+    ):
+        lines = list(stream.iter_lines())
+    assert sum(line.startswith(": ping") for line in lines) >= 2
+    assert lines[-2:] == ["data: [DONE]", ""]
+
+
+@pytest.fixture(scope="module")
+def strict(loaded, serving):
+    config = ServeConfig(max_n=4, max_tokens=5, max_stop=2, max_stop_chars=10, max_logit_bias=3)
+    with serving(create_app(config, loaded)) as running:
+        yield running
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("body", "param"),
+        [
+            ({"n": 5}, "n"),
+            ({"max_tokens": 6}, "max_tokens"),
+            ({"stop": ["a", "b", "c"]}, "stop"),
+            ({"stop": "x" * 11}, "stop"),
+            ({"logit_bias": {str(id): 1 for id in range(4)}}, "logit_bias"),
+        ],
+    )
+    def test_more_is_refused(self, strict, body, param):
+        with strict.http as http:
+            answer = http.post(CHAT, json={**SHORT, **body})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+    def test_what_is_not_asked_for_ends_at_the_limit(self, strict):
+        with strict.http as http:
+            reply = http.post(CHAT, json={**LONG, "stream": False}).json()
+            answer = http.post("/v1/completions", json={"model": "tiny", "prompt": ["a"] * 5, "max_tokens": 1})
+        assert (reply["usage"]["completion_tokens"], reply["choices"][0]["finish_reason"]) == (5, "length")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+
+
 def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving, eventually):
     app = create_app(ServeConfig(), loaded)
     engine, step = app.state.service.engine, app.state.service.engine.step
@@ -132,7 +178,9 @@ def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving, 
         assert http.post(CHAT, json=SHORT).status_code == 200
         cancel, engine.cancel = engine.cancel, lambda id: cancel(id) / 0
         with running.client as client:
-            client.chat.completions.create(**LONG).close()
+            stream = client.chat.completions.create(**LONG)
+            eventually(lambda: not engine.idle)
+            stream.close()
         eventually(lambda: engine.idle)
         assert http.post(CHAT, json=SHORT).status_code == 200
         engine.cancel = cancel
@@ -158,7 +206,8 @@ def test_metrics(http):
 
 
 def test_health(http):
-    assert http.get("/health").json() == {"status": "ready", "model": "tiny", "running": 0, "waiting": 0}
+    assert http.get("/health").json() == {"status": "alive"}
+    assert http.get("/ready").json() == {"status": "ready"}
 
 
 def test_the_page_keeps_to_itself_and_is_asked_again(http):
@@ -220,9 +269,9 @@ class TestProcess:
         process.send_signal(signal.SIGTERM)
         with httpx.Client(base_url=process.url, trust_env=False) as http:
             limit = time.monotonic() + 10
-            while (health := http.get("/health")).status_code == 200:  # until the signal has arrived
+            while (ready := http.get("/ready")).status_code == 200:  # until the signal has arrived
                 assert time.monotonic() < limit
-            assert (health.status_code, health.json()["status"]) == (503, "stopping")
+            assert (ready.status_code, ready.json()["status"]) == (503, "stopping")
             refused = http.post(CHAT, json=SHORT)
         assert (refused.status_code, refused.json()["error"]["type"]) == (503, "unavailable_error")
         assert int(refused.headers["Retry-After"]) >= 1
@@ -248,6 +297,6 @@ def test_a_draining_server_refuses_what_is_new(loaded, serving):
     with serving(app) as running, running.http as http:
         app.state.traffic.draining = True
         assert http.post(CHAT, json=SHORT).status_code == 503
-        assert http.get("/health").json()["status"] == "stopping"
-        assert http.get("/health").status_code == 503
-        assert http.get("/health/live").status_code == 200
+        assert http.get("/ready").json() == {"status": "stopping"}
+        assert http.get("/ready").status_code == 503
+        assert http.get("/health").status_code == 200
