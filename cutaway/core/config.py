@@ -7,6 +7,7 @@ A key that does not exist is an error that names near matches; nothing is droppe
 of the classes and nowhere else.
 """
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,16 @@ def dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def as_override(key: str, value: Any) -> str:
+    """The word that `load_config` reads this value from: text bare where it stays that text, and the rest as JSON.
+
+    >>> as_override("out", "runs/a"), as_override("out", "2024"), as_override("loop.steps", None)
+    ('out=runs/a', 'out="2024"', 'loop.steps=null')
+    """
+    bare = isinstance(value, str) and _scalar(value) == value
+    return f"{key}={value if bare else json.dumps(value, ensure_ascii=False)}"
+
+
 def save_config(config: Config, path: Path) -> None:
     """Write the resolved configuration as YAML; `load_config` reads it back equal."""
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
@@ -89,7 +100,7 @@ def _scalar(text: str) -> Any:
             return float(text)
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date that is none is the latter
         return text
 
 

@@ -40,9 +40,9 @@ class EmbeddingsConfig(Config):
 def initialise_embeddings(model: Any, tokenizer: Tokenizer, config: EmbeddingsConfig) -> dict[str, int]:
     """Fill the embedding of `model`; what nothing is known about stays as drawn.
 
-    Rows that are found are moved to the mean 0 and scaled to the standard deviation of the rows they replace, so that the first
-    logits are as large as with noise. Vectors of another width are turned to D by their principal axes: cut off, or filled
-    up with zeros.
+    Rows that are found are moved to the mean 0 (but for a single vector, of which nothing would be left) and scaled to the
+    standard deviation of the rows they replace, so that the first logits are as large as with noise. Vectors of another width
+    are turned to D by their principal axes: cut off, or filled up with zeros.
 
     Returns:
         How many tokens there are, and how many were found.
@@ -57,9 +57,12 @@ def initialise_embeddings(model: Any, tokenizer: Tokenizer, config: EmbeddingsCo
         found = match_tokens(tokenizer, str(config.path))
     if found:
         rows = torch.tensor(list(found))
-        taken_ND = _to_width(torch.stack(list(found.values())).float(), weight_VD.shape[1])
-        taken_ND = taken_ND - taken_ND.mean(0)
-        taken_ND = taken_ND * (weight_VD.std() / taken_ND.std().clamp_min(1e-12))
+        found_NW = torch.stack(list(found.values())).float()
+        if (found_NW != found_NW[0]).any():
+            found_NW = found_NW - found_NW.mean(0)
+        taken_ND = _to_width(found_NW, weight_VD.shape[1])
+        size = taken_ND.square().mean().sqrt().clamp_min(1e-12)
+        taken_ND = taken_ND * (weight_VD.std() / size)
         weight_VD[rows.to(weight_VD.device)] = taken_ND.to(weight_VD)
     elif config.init in ("vectors", "checkpoint"):
         raise CheckpointError("holds none of the tokeniser's tokens", field="embeddings.path", value=config.path)
@@ -146,7 +149,6 @@ def _damaged(path: Path, what: str) -> DataError:
 def _to_width(rows_NW: Tensor, D: int) -> Tensor:
     if rows_NW.shape[1] == D:
         return rows_NW
-    centred_NW = rows_NW - rows_NW.mean(0)
-    axes_WW = torch.linalg.eigh(centred_NW.T @ centred_NW).eigenvectors.flip(1)  # largest variance first
-    turned_NW = centred_NW @ axes_WW
+    axes_WW = torch.linalg.eigh(rows_NW.T @ rows_NW).eigenvectors.flip(1)  # largest variance first
+    turned_NW = rows_NW @ axes_WW
     return torch.nn.functional.pad(turned_NW, (0, max(0, D - turned_NW.shape[1])))[:, :D]

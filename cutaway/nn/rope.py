@@ -66,7 +66,8 @@ def rope_frequencies(K: int, theta: float, scaling: RopeScaling, context: int, l
             return plain / scaling.factor, 1.0
         case "dynamic":
             grown = scaling.factor * max(length, trained) / trained - (scaling.factor - 1)
-            return (theta * grown ** (K / (K - 2))) ** (-index / K), 1.0
+            power = K / (K - 2) if K > 2 else 0.0  # a single pair turns by 1 per position, whatever the base
+            return (theta * grown**power) ** (-index / K), 1.0
         case "llama3":
             wavelength = 2 * math.pi / plain
             low, high = scaling.low_freq_factor, scaling.high_freq_factor

@@ -3,14 +3,13 @@
 Two minutes before its time is over the job gets SIGTERM, on which a run saves; the same script, submitted again, goes on.
 """
 
-import json
 import shlex
 from math import ceil
 from typing import Any
 
 from pydantic import Field
 
-from cutaway.core.config import Config, dotted
+from cutaway.core.config import Config, as_override, dotted
 from cutaway.core.errors import ConfigError, ResourceError
 
 _NAME = r"^[A-Za-z0-9_.:+,-]+$"
@@ -63,7 +62,7 @@ def sbatch_script(slurm: SlurmConfig, settings: dict[str, Any], report: dict[str
         "output": f"{slurm.job_name}-%j.log",
     }
     lines = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
-    words = [f"{name}={_yaml(value)}" for name, value in flat.items()]
+    words = [as_override(name, value) for name, value in flat.items()]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -78,11 +77,6 @@ def sbatch_script(slurm: SlurmConfig, settings: dict[str, Any], report: dict[str
             "",
         ]
     )
-
-
-def _yaml(value: Any) -> str:
-    """A value as an override says it: words bare, and the rest as JSON, which YAML reads."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _time(hours: float) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from cutaway.core.config import Config, load_config, save_config
+from cutaway.core.config import Config, as_override, load_config, save_config
 from cutaway.core.errors import ConfigError
 
 
@@ -62,6 +62,16 @@ def test_unreadable_files_are_named(tmp_path, content, message):
         load_config(Run, file)
     with pytest.raises(ConfigError, match="no such file"):
         load_config(Run, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["runs/a", "2024", "1e5", "null", "yes", "2024-01-31", "2024-13-45", "a: b", "[a", "'a'", "", "数据 #1"]
+)
+def test_text_stays_text_in_an_override(text):
+    class Named(Config):
+        name: str
+
+    assert load_config(Named, None, [as_override("name", text)]).name == text
 
 
 def test_frozen():

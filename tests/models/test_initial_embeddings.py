@@ -71,13 +71,25 @@ def test_words_that_are_tokens_are_found_and_scaled(tokenizer, tmp_path, W):
     after = made.embedding.weight
     others = [id for id in range(tokenizer.vocab_size) if id not in ids]
     assert torch.equal(after[others], before[others])
-    torch.testing.assert_close(after[ids].std(), before.std(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(after[ids].square().mean().sqrt(), before.std(), rtol=1e-3, atol=0)
     torch.testing.assert_close(after[ids].mean(0), torch.zeros(12), atol=1e-6, rtol=0)
     if W == 12:  # neighbours stay neighbours: distances are those of the vectors, up to one factor
         theirs = torch.stack(list(match_words(tokenizer, vectors(W)).values()))
         ratio = torch.pdist(after[ids]) / torch.pdist(theirs)
         ratio = ratio[torch.isfinite(ratio)]
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("vector", [[1.0, 2.0, 6.0] * 4, [2.0] * 12, [1.0, -2.0, 3.0], [1.0, 2.0] * 10])
+def test_a_single_row_that_is_found_is_no_zero(tokenizer, tmp_path, vector):
+    made = model(tokenizer)
+    path = write_text(tmp_path / "w.vec", {"fox": torch.tensor(vector)})
+    assert initialise_embeddings(made, tokenizer, EmbeddingsConfig(init="vectors", path=str(path)))["found"] >= 1
+    id = next(iter(match_words(tokenizer, {"fox": torch.tensor(vector)})))
+    row = made.embedding.weight[id]
+    torch.testing.assert_close(row.square().mean().sqrt(), made.embedding.weight.std(), rtol=0.05, atol=0)
+    if len(vector) == 12:
+        torch.testing.assert_close(row / row.norm(), torch.tensor(vector) / torch.tensor(vector).norm())
 
 
 def test_rows_of_another_checkpoint(tokenizer, tmp_path):

@@ -9,6 +9,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from cutaway.nn.attention import attention_weights
 from cutaway.nn.positions import RelativeBias, alibi_bias, alibi_slopes, relative_buckets, sinusoidal
+from cutaway.nn.rope import RopeScaling, rope_frequencies
 
 HEADS = [1, 2, 3, 5, 8, 12, 16, 20]
 
@@ -89,3 +90,9 @@ def test_alibi_by_hand():
     assert bias.shape == (2, 2, 1, 4)
     assert (-bias[0, 0, 0] * 2**4).tolist() == [2, 1, 0, 1]
     assert (-bias[1, 1, 0] * 2**8).tolist() == [0, 1, 2, 3]
+
+
+def test_a_head_of_one_pair_turns_by_one_at_any_length():
+    scaling = RopeScaling(rope_type="dynamic", factor=4.0, original_max_position_embeddings=16)
+    frequencies, _ = rope_frequencies(2, 10_000.0, scaling, context=64, length=64)
+    assert frequencies.tolist() == [1.0]
