@@ -8,15 +8,20 @@ from torch import nn
 def decayed_weights(model: nn.Module, decay_embeddings: bool = False) -> list[nn.Parameter]:
     """The matrices that train, without norms, biases and (by default) embeddings.
 
-    A row of an embedding whose token does not occur gets no gradient, and decay alone would wear it down.
+    A row of an embedding whose token does not occur gets no gradient, and decay alone would wear it down. What is no product's
+    `weight` (a class token, a table of positions) is an embedding; learned relative positions are a bias.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    spared = set() if decay_embeddings else embeddings
-    return [
-        weight
-        for weight in model.parameters()
-        if weight.requires_grad and weight.dim() > 1 and id(weight) not in spared
-    ]
+    decayed = []
+    for name, weight in model.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        is_bias = (
+            weight.dim() < 2 or leaf == "bias" or owner.endswith("bias")
+        )  # of stacked experts it has two dimensions
+        is_embedding = id(weight) in embeddings or not leaf.startswith(("weight", "lora_"))
+        if weight.requires_grad and not is_bias and (decay_embeddings or not is_embedding):
+            decayed.append(weight)
+    return decayed
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, *, decay_embeddings: bool = False) -> list[dict[str, Any]]:
