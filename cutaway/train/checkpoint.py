@@ -125,8 +125,10 @@ def save_checkpoint(
         files.write(temporary)
         training = temporary / "training"
         training.mkdir()
-        save_file(_moments(model, optimizer), training / "optimizer.safetensors")
+        moments = _moments(model, optimizer)
+        save_file(moments, training / "optimizer.safetensors")
         state = {"standing": asdict(standing), "data": stream.state(), "random": random_state()}
+        state["moments"] = sorted(moments)  # a parameter that got no gradient has none
         (training / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
 
@@ -145,6 +147,7 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             f"cannot be resumed: {err}", field="out", value=str(folder), hint="remove it to start anew"
         ) from None
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    _check_moments(folder, set(moments), set(state.get("moments", moments)), trained)
     for key in sorted({name.rpartition(":")[2] for name in moments}):  # all processes in one order
         for name, value in together(moments, [f"{name}:{key}" for name in trained]).items():
             parameter = trained[name.rpartition(":")[0]]
@@ -152,6 +155,27 @@ def load_training(folder: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     stream.restore(place)
     restore_random_state(random)
     return standing
+
+
+def _check_moments(folder: Path, found: set[str], saved: set[str], trained: Mapping[str, nn.Parameter]) -> None:
+    """Refuse an optimiser's file that lacks what was saved, or that belongs to other parameters."""
+    ours = {
+        part
+        for name, parameter in trained.items()
+        for part, _ in apart(name, torch.empty(()), parameter.shape[:1].numel())
+    }
+    for problem, names in (
+        ("lacks", saved - found),
+        ("is of parameters that do not train here:", {name for name in found if name.rpartition(":")[0] not in ours}),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(
+                f"cannot be resumed: the optimiser's state {problem} {min(names)}{more}",
+                field="out",
+                value=str(folder),
+                hint="remove it to start anew",
+            )
 
 
 def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

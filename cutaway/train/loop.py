@@ -227,8 +227,9 @@ def _stale(standing: Standing, loop: LoopConfig) -> bool:
 
 
 def _note(standing: Standing, held_out: float, files: WeightFiles, best: Path) -> None:
-    """Keep the weights when they are the best so far."""
-    if standing.best is None or held_out < standing.best:
+    """Keep the weights when they are the best so far; a loss that is no number is worse than any."""
+    best_is_number = standing.best is not None and not math.isnan(standing.best)
+    if standing.best is None or held_out < standing.best or not (best_is_number or math.isnan(held_out)):
         standing.best, standing.best_step, standing.stale = held_out, standing.step, 0
         save_weights(files, best)
     else:

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cutaway.core.errors import Interrupted, NonFiniteLossError, ResourceError
 from cutaway.core.seeds import seed_all
@@ -165,6 +165,14 @@ def test_early_stopping_gives_the_best_weights(tiny, stream, tmp_path):
     assert all(torch.equal(saved[name], weight) for name, weight in model.named_parameters())
 
 
+def test_a_loss_that_is_no_number_is_never_the_best_for_long(tiny, stream, tmp_path):
+    values = iter([float("nan"), 3.0, float("nan"), 2.0, 2.5])
+    outcome = run(tiny(), stream(), tmp_path, evaluate=lambda: next(values), steps=10, eval_every=2)
+    assert (outcome.best, outcome.best_step) == (2.0, 8)
+    never = run(tiny(), stream(), tmp_path / "never", evaluate=lambda: float("nan"), steps=9, eval_every=1, patience=3)
+    assert (never.steps, never.best_step) == (4, 1)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tiny, stream, tmp_path, monkeypatch):
     from cutaway.train import checkpoint
 
@@ -193,6 +201,29 @@ def test_a_damaged_checkpoint_is_named(tiny, stream, tmp_path):
         run(tiny(), stream(), tmp_path, objective=interrupt_after(1))
     (tmp_path / "last" / "training" / "state.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"cannot be resumed.*remove it to start anew"):
+        run(tiny(), stream(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda moments: moments.pop("model.norm.weight:exp_avg"), "lacks model.norm.weight:exp_avg"),
+        (
+            lambda moments: moments.update({"x.weight:exp_avg": moments["model.norm.weight:exp_avg"].clone()}),
+            "do not train here: x.weight",
+        ),
+    ],
+)
+def test_moments_that_do_not_belong_are_named(change, says, tiny, stream, tmp_path):
+    from cutaway.core.errors import CheckpointError
+
+    with pytest.raises(Interrupted):
+        run(tiny(), stream(), tmp_path, objective=interrupt_after(1))
+    file = tmp_path / "last" / "training" / "optimizer.safetensors"
+    moments = load_file(file)
+    change(moments)
+    save_file(moments, file)
+    with pytest.raises(CheckpointError, match=says):
         run(tiny(), stream(), tmp_path)
 
 
