@@ -88,7 +88,8 @@ def fill(
     wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(wanted)
     state: dict[str, Tensor] = {}
-    problems: dict[str, list[str]] = {"unexpected": [], "misshapen": [], "not finite": []}
+    too_large = f"too large for {str(dtype).removeprefix('torch.')}"
+    problems: dict[str, list[str]] = {"unexpected": [], "misshapen": [], "not finite": [], too_large: []}
     for name, tensor in tensors:
         if name in tied:
             continue  # the checkpoint stores a shared tensor twice
@@ -96,10 +97,10 @@ def fill(
             problems["unexpected"].append(name)
         elif tensor.shape != wanted[name]:
             problems["misshapen"].append(f"{name} {list(tensor.shape)} instead of {list(wanted[name])}")
-        elif not torch.isfinite(tensor).all():
-            problems["not finite"].append(name)
         else:
             state[name] = tensor.to(device=device, dtype=dtype).contiguous()
+            if not torch.isfinite(state[name]).all():
+                problems[too_large if torch.isfinite(tensor).all() else "not finite"].append(name)
     bad = {name.split()[0] for names in problems.values() for name in names}
     problems["missing"] = [name for name in wanted if name not in state and name not in bad]
     found = [f"{what}: {_some(names)}" for what, names in problems.items() if names]

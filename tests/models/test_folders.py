@@ -82,6 +82,13 @@ def test_tensors_that_do_not_fit_are_named(folder, message):
         read(folder)
 
 
+def test_numbers_that_a_narrower_format_cannot_hold_are_named(folder):
+    change_tensors(folder, lambda state: state[NORM].fill_(1e5))
+    with pytest.raises(CheckpointError, match=f"too large for float16: {NORM}"):
+        read(folder, torch.float16)
+    read(folder, torch.bfloat16)
+
+
 def test_frequencies_that_old_checkpoints_store_are_not_read(model, folder):
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     change_tensors(folder, lambda state: state.update({name: torch.zeros(4)}))
