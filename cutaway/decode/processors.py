@@ -1,7 +1,7 @@
 """The chain of logits processors: small pure functions, each taking a row of logits and giving a row.
 
-Order: what depends on the text so far (penalties, bias, bad words) comes before temperature, and the filters after it, as in
-transformers and vLLM: repetition, presence, frequency, bias, bad words, temperature, top-k, top-p, min-p, typical.
+Order: a grammar, then what depends on the text so far (penalties, bias, bad words) comes before temperature, and the filters
+after it, as in transformers and vLLM: repetition, presence, frequency, bias, bad words, temperature, top-k, top-p, min-p, typical.
 A removed token has logit -inf. V vocabulary.
 """
 
@@ -96,10 +96,14 @@ def bad_words(logits_V: Tensor, text: Sequence[int], words: Sequence[Sequence[in
     return logits_V.index_fill(-1, torch.tensor(ends, dtype=torch.int64, device=logits_V.device), -math.inf)
 
 
-def chain(sampling: Sampling) -> list[tuple[str, Processor]]:
-    """The processors that these settings ask for, by name, in order; greedy needs no temperature and no filter."""
+def chain(sampling: Sampling, grammar: Processor | None = None) -> list[tuple[str, Processor]]:
+    """The processors that these settings ask for, by name, in order; greedy needs no temperature and no filter.
+
+    Args:
+        grammar: what lets through only the tokens that may follow (`decode.grammar`); it comes first.
+    """
     s = sampling
-    steps: list[tuple[str, Processor]] = []
+    steps: list[tuple[str, Processor]] = [("grammar", grammar)] if grammar else []
     if s.repetition_penalty != 1:
         steps.append(
             ("repetition_penalty", lambda x, h: repetition_penalty(x, [*h.prompt, *h.generated], s.repetition_penalty))
@@ -127,9 +131,9 @@ def chain(sampling: Sampling) -> list[tuple[str, Processor]]:
     return steps
 
 
-def process(logits_V: Tensor, sampling: Sampling, history: History) -> Tensor:
+def process(logits_V: Tensor, sampling: Sampling, history: History, grammar: Processor | None = None) -> Tensor:
     """Run the whole chain on one row."""
-    for _, step in chain(sampling):
+    for _, step in chain(sampling, grammar):
         logits_V = step(logits_V, history)
     return logits_V
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cutaway.core.errors import RequestError
 from cutaway.decode.draw import draw, new_generator
 from cutaway.decode.processors import History, process
 from cutaway.decode.stop import StopStrings
@@ -37,6 +38,7 @@ class Reply(TokenSequence):
         self.request, self.max_tokens, self.tokenizer, self.index = request, max_tokens, tokenizer, index
         seed = request.sampling.seed
         self._generator = new_generator(None if seed is None else (seed + index) % 2**63)
+        self._grammar = request.grammar.start() if request.grammar else None
         self._text, self._stop = Detokenizer(tokenizer), StopStrings(request.stop)
         self.prompt_logprobs: list[TokenLogprob | None] = [None]
 
@@ -77,7 +79,11 @@ class Reply(TokenSequence):
         request, written = self.request, self.written
         if not _has_best(logits_V):
             return self._failed("the model gave logits that are not numbers")
-        processed_V = process(logits_V, request.sampling, History(request.prompt_ids, self.ids[self.prompt_length :]))
+        history = History(request.prompt_ids, self.ids[self.prompt_length :])
+        try:
+            processed_V = process(logits_V, request.sampling, history, self._grammar)
+        except RequestError as err:  # of a grammar
+            return self._failed(str(err))
         if processed_V is not logits_V and not _has_best(processed_V):
             return self._failed("the settings leave no token to choose")
         if written < len(request.opening):

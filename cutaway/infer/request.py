@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cutaway.decode.grammar import Grammar
 from cutaway.decode.sampling import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -29,6 +30,7 @@ class Request:
         n: replies; each has a seed of its own, counted on from that of `sampling`.
         priority: a lower number goes first.
         prompt_logprobs: None, or how many alternatives to report with each token of the prompt.
+        grammar: what the reply must be, compiled.
         cache_salt: requests with different ones share nothing in the cache.
     """
 
@@ -44,6 +46,7 @@ class Request:
     priority: int = 0
     prompt_logprobs: int | None = None
     cache_salt: str = ""
+    grammar: Grammar | None = None
     id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from cutaway.core.errors import ContextLengthError, RequestError
-from cutaway.decode.processors import History, chain
+from cutaway.decode.processors import History, Processor, chain
 from cutaway.decode.sampling import Sampling
 from cutaway.lens.attention import last_row
 from cutaway.lens.hooks import capture, module_names
@@ -47,6 +47,7 @@ def token_report(
     prompt_length: int = 0,
     sampling: Sampling | None = None,
     alternatives: int = 10,
+    grammar: Processor | None = None,
 ) -> dict[str, Any]:
     """Open the token at `position` of `ids`.
 
@@ -56,6 +57,7 @@ def token_report(
         prompt_length: how many of `ids` were the prompt; the others count as generated for the penalties.
         sampling: the settings it was chosen with.
         alternatives: how many tokens to list per distribution.
+        grammar: what the reply had to be (`decode.grammar`).
 
     Raises:
         RequestError: a position or an id that does not exist. ContextLengthError: more tokens than the model can read.
@@ -77,7 +79,7 @@ def token_report(
         "probability": float(own_V[chosen]),
         "rank": _rank(own_V, chosen),
         "entropy_bits": float(torch.special.entr(own_V.double()).sum()) / math.log(2),
-        "stages": _stages(tokenizer, logits_V, sampling, history, chosen, alternatives),
+        "stages": _stages(tokenizer, logits_V, chain(sampling, grammar), sampling, history, chosen, alternatives),
         "tokens": [_token(tokenizer, id) for id in before],
         "attention": [_rounded(last_row(model.get_submodule(name), calls[name])[0]) for name in attends],
         "logit_lens": [
@@ -88,11 +90,17 @@ def token_report(
 
 
 def _stages(
-    tokenizer: Tokenizer, logits_V: Tensor, sampling: Sampling, history: History, chosen: int, n: int
+    tokenizer: Tokenizer,
+    logits_V: Tensor,
+    processors: Sequence[tuple[str, Processor]],
+    sampling: Sampling,
+    history: History,
+    chosen: int,
+    n: int,
 ) -> list[dict[str, Any]]:
     """The distribution of the model, and after each processor of the chain."""
     stages = [("model", logits_V)]
-    for name, process in chain(sampling):
+    for name, process in processors:
         stages.append((name, process(stages[-1][1], history)))
     if sampling.temperature == 0:
         last = stages[-1][1]
