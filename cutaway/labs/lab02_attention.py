@@ -69,7 +69,7 @@ def fused_difference(model: Any, ids: list[int]) -> float:
         model(torch.tensor([ids]))
     differences = []
     for name in names:
-        q, k, v, mask = calls[name].inputs
+        q, k, v, mask, *_ = calls[name].inputs
         scale = model.get_submodule(name).scale
         differences.append(attend_sdpa(q, k, v, mask, scale) - attend_reference(q, k, v, mask, scale))
     return max(float(difference.abs().max()) for difference in differences)

@@ -55,7 +55,7 @@ def attention_inputs(model: Any, ids: list[int], layer: int) -> tuple[Tensor, Te
     name = module_names(model, Attend)[layer]
     with capture(model, [name]) as calls:
         model(torch.tensor([ids]))
-    q, k, v, _ = calls[name].inputs
+    q, k, v, *_ = calls[name].inputs
     return q, k, v, model.get_submodule(name).scale
 
 

@@ -140,7 +140,7 @@ VIT = ["model.model_type=vit"]
 @pytest.mark.parametrize(
     ("command", "settings"),
     [
-        ("contrast", [*TOWERS, *(f"model.vision_config.{word}" for word in PICTURES)]),
+        ("contrast", [*TOWERS, "data.held_out_share=0.25", *(f"model.vision_config.{word}" for word in PICTURES)]),
         ("classify", [*VIT, *(f"model.{word}" for word in PICTURES)]),
         ("classify", [*VIT, *(f"model.{word}" for word in PICTURES), "train_encoder=false"]),
     ],
