@@ -82,6 +82,7 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
         begun = _texts(config, device) if medium is None else _files(config, medium, device)
         files, corpus, length, counts = begun
         model: Any = files.model
+        objective = classification if config.train_encoder else head_alone
         if not config.train_encoder:
             model.trunk.requires_grad_(False)
             if hasattr(model.trunk, "pooler"):  # a layer of the head, as RoBERTa's is; few encoders bring one
@@ -89,7 +90,7 @@ def classify(config: ClassifyConfig) -> dict[str, Any]:
         return Job(
             model,
             corpus.train,
-            partial(classification, config=config.loss),
+            partial(objective, config=config.loss),
             files,
             {"held_out": on_held_out(model, classification, corpus.held_out, precision)},
             config.data.rows * length,
@@ -156,6 +157,14 @@ def classification(
     loss = cross_entropy(logits_NL.float(), labels_N, reduction="sum", label_smoothing=config.label_smoothing)
     correct = (logits_NL.argmax(-1) == labels_N).float().mean() if len(labels_N) else 0.0
     return loss, len(labels_N), {"accuracy": correct}
+
+
+def head_alone(
+    model: Any, batch: LabelBatch | LabelledFiles, config: ClassifyLoss = ClassifyLoss()
+) -> tuple[Tensor, int, Metrics]:
+    """`classification` on the encoder as it is: without its dropout, which the loop switches on for the whole model."""
+    model.trunk.eval()
+    return classification(model, batch, config)
 
 
 def label_scores(model: Any, batch: LabelBatch | LabelledFiles) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from cutaway.models.huggingface import save_model
 from cutaway.models.load import load
 from cutaway.text.framing import Framing
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
-from cutaway.train.classify import ClassifyConfig, classify, scores
+from cutaway.train.classify import ClassifyConfig, classification, classify, head_alone, scores
 
 NICE, BAD = ["good", "fine", "lovely", "warm", "kind"], ["poor", "cold", "rude", "awful", "dull"]
 THINGS = ["room", "meal", "staff", "view", "bed", "music"]
@@ -112,6 +112,24 @@ def test_the_head_alone(run, encoder, tmp_path):
     for name, value in after.items():
         old = before.get(name.partition(".")[2])  # without the encoder's name; BERT's pooler is no part of `before`
         assert torch.equal(value, old) if old is not None else not torch.equal(value, fresh[name])
+
+
+def test_an_encoder_that_does_not_learn_drops_nothing(encoder):
+    from cutaway.data.labelled import LabelBatch
+    from cutaway.models.bert_heads import with_head
+
+    loaded = load(encoder, dtype="float32").model
+    config = loaded.config.model_copy(update={"hidden_dropout_prob": 0.5})
+    model = with_head(type(loaded)(config), "sequence", ("a", "b"))
+    model.dropout.p = 0.0  # the head's own stays on
+    ids = torch.arange(6)[None].expand(3, -1)
+    batch = LabelBatch(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids), torch.tensor([0, 1, 0]))
+    losses = []
+    for objective in (head_alone, head_alone, classification):
+        model.train()
+        losses.append(objective(model, batch)[0].item())
+        assert model.dropout.training
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_fresh_weights_are_not_those_of_the_start(run, encoder, tmp_path):
