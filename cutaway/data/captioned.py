@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cutaway.core.errors import DataError, TokenizerError
 from cutaway.data.batch import Rows
-from cutaway.data.contrast import ContrastConfig
+from cutaway.data.contrast import COMPARED, ContrastConfig
 from cutaway.data.described import Described, Media
 from cutaway.data.examples import Skipped
 from cutaway.data.rows import RowCorpus, RowStream, padded, sides
@@ -65,7 +65,7 @@ def open_captioned(
 
     Raises:
         DataError: a text is empty; a file cannot be used, and `bad` is error.
-        ConfigError: one row only, and none can be held out.
+        ConfigError: too few rows to compare, on a side.
         TokenizerError: it has no token that ends a text.
     """
     skipped, end = Skipped(), tokenizer.eos_id
@@ -85,8 +85,9 @@ def open_captioned(
         return CaptionedBatch(media.batch([one.image for one in some]), seen_BS, *texts)
 
     def stream(some: Sequence[Described]) -> RowStream[Captioned, CaptionedBatch]:
-        return RowStream(list(map(encode, some)), collate, config.rows, seed)
+        return RowStream(list(map(encode, some)), collate, config.rows, seed, least=COMPARED)
 
     others = None if held is None else media.usable(held, skipped)
-    train, held_out = sides(media.usable(rows, skipped), others, config.held_out_share, lambda row: row.key)
+    usable = media.usable(rows, skipped)
+    train, held_out = sides(usable, others, config.held_out_share, lambda row: row.key, COMPARED)
     return RowCorpus(stream(train), stream(held_out), skipped.report())

@@ -21,6 +21,9 @@ from cutaway.data.rows import RecordsConfig, RowCorpus, RowStream, padded, sides
 from cutaway.text.framing import Framing
 from cutaway.text.tokenizer import Tokenizer
 
+COMPARED = 2
+"""Rows of a batch at least: one alone has no other to be told apart from, and its loss would be 0."""
+
 
 class ContrastConfig(RecordsConfig, FilesConfig):
     """Where the texts, or the images with their texts, are and how they become batches."""
@@ -29,7 +32,7 @@ class ContrastConfig(RecordsConfig, FilesConfig):
     positive_field: str = "positive"
     negative_field: str = Field("negative", description="in all records or in none")
     seq_len: int = Field(128, ge=4, description="tokens of a text at most; longer ones are cut")
-    rows: int = Field(64, ge=2, description="rows per micro-batch; each is compared with all others of it")
+    rows: int = Field(64, ge=COMPARED, description="rows per micro-batch; each is compared with all others of it")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def open_contrast(
     """Encode, split and make streams of what `config.path` holds."""
     framing = Framing(tokenizer)
     others = None if config.held_out is None else read_triples(config.held_out, config)
-    train, held = sides(triples, others, config.held_out_share, lambda triple: triple[1])
+    train, held = sides(triples, others, config.held_out_share, lambda triple: triple[1], COMPARED)
 
     def encode(triple: tuple[str, str, str | None]) -> Triple:
         ids = [framing.frame(tokenizer.encode(text), None, config.seq_len)[0] if text else [] for text in triple]
@@ -99,7 +102,8 @@ def open_contrast(
 
     def stream(some: Sequence[tuple[str, str, str | None]]) -> RowStream[Triple, ContrastBatch]:
         pad = tokenizer.pad_id or 0
-        return RowStream(list(map(encode, some)), lambda rows, drawn: collate_triples(rows, pad), config.rows, seed)
+        rows = list(map(encode, some))
+        return RowStream(rows, lambda rows, drawn: collate_triples(rows, pad), config.rows, seed, least=COMPARED)
 
     return RowCorpus(stream(train), stream(held))
 

@@ -39,6 +39,7 @@ class RowStream(Generic[T, B]):
         size: rows per batch.
         seed: decides the order of every epoch.
         length: of a row; rows of like length share a batch.
+        least: rows of a batch; a last one of fewer goes with the one before it.
     """
 
     def __init__(
@@ -48,9 +49,11 @@ class RowStream(Generic[T, B]):
         size: int,
         seed: int,
         length: Callable[[T], int] = lambda row: 0,
+        least: int = 1,
     ):
         assert rows, "a stream over nothing"
         self.rows, self.collate, self.size, self.seed, self.length = rows, collate, size, seed, length
+        self.least = least
         self.epoch, self.batch = 0, 0
         self._plan = lru_cache(maxsize=1)(self._plan_epoch)
 
@@ -67,14 +70,14 @@ class RowStream(Generic[T, B]):
     def once(self) -> Iterator[B]:
         """One pass, shortest rows first, for evaluation: the same batches every time; the stream's own place does not move."""
         order = sorted(range(len(self.rows)), key=lambda i: (self.length(self.rows[i]), i))
-        for number, start in enumerate(range(0, len(order), self.size)):
-            rows = [self.rows[i] for i in order[start : start + self.size]]
-            yield self.collate(rows, np.random.default_rng([self.seed, number]))
+        for number, places in enumerate(self._cut(order)):
+            yield self.collate([self.rows[i] for i in places], np.random.default_rng([self.seed, number]))
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches in one pass."""
-        return -(-len(self.rows) // self.size)
+        whole, rest = divmod(len(self.rows), self.size)
+        return max(1, whole + (rest >= self.least))
 
     def state(self) -> dict[str, Any]:
         """Where the stream stands; JSON holds it."""
@@ -91,8 +94,14 @@ class RowStream(Generic[T, B]):
         pool = self.size * _POOL
         for start in range(0, len(order), pool):
             order[start : start + pool] = sorted(order[start : start + pool], key=lambda i: self.length(self.rows[i]))
-        batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
+        batches = self._cut(order)
         return [batches[i] for i in generator.permutation(len(batches))]
+
+    def _cut(self, order: list[int]) -> list[list[int]]:
+        batches = [order[start : start + self.size] for start in range(0, len(order), self.size)]
+        if len(batches) > 1 and len(batches[-1]) < self.least:
+            batches[-2:] = [batches[-2] + batches[-1]]
+        return batches
 
 
 @dataclass(frozen=True)
@@ -114,22 +123,33 @@ def padded(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
 
 
 def sides(
-    rows: Sequence[T], held: Sequence[T] | None, share: float, key: Callable[[T], str]
+    rows: Sequence[T], held: Sequence[T] | None, share: float, key: Callable[[T], str], least: int = 1
 ) -> tuple[list[T], list[T]]:
-    """Rows to learn from and rows to evaluate on: others that are given, or else some of the first, as `split` finds them."""
-    return split(rows, share, key) if held is None else (list(rows), list(held))
-
-
-def split(rows: Sequence[T], share: float, key: Callable[[T], str]) -> tuple[list[T], list[T]]:
-    """Rows for training and rows held out; a row's own key decides, so that copies of it stay together.
+    """Rows to learn from and rows to evaluate on: others that are given, or else some of the first, as `split` finds them.
 
     Raises:
-        ConfigError: there is one row only.
+        ConfigError: a side has fewer than `least`.
+    """
+    if held is None:
+        return split(rows, share, key, least)
+    for field, some in (("data.path", rows), ("data.held_out", held)):
+        if len(some) < least:
+            raise ConfigError(f"holds fewer than {least} rows", field=field, value=len(some))
+    return list(rows), list(held)
+
+
+def split(rows: Sequence[T], share: float, key: Callable[[T], str], least: int = 1) -> tuple[list[T], list[T]]:
+    """Rows for training and rows held out; a row's own key decides, so that copies of it stay together. Where that leaves a side
+    with fewer than `least`, the last so many are held out.
+
+    Raises:
+        ConfigError: there are not twice as many.
     """
     held = [xxhash.xxh3_64_intdigest(key(row).encode()) % 2**32 < share * 2**32 for row in rows]
-    if all(held) or not any(held):
-        if len(rows) < 2:
-            raise ConfigError("holds one row only, and none can be held out", field="data", hint="give held-out data")
-        held = [number == len(rows) - 1 for number in range(len(rows))]
+    if min(sum(held), len(rows) - sum(held)) < least:
+        if len(rows) < 2 * least:
+            few = "one row only" if least == 1 else f"fewer than {2 * least} rows"
+            raise ConfigError(f"holds {few}, and none can be held out", field="data", hint="give held-out data")
+        held = [number >= len(rows) - least for number in range(len(rows))]
     sides = list(zip(rows, held, strict=True))
     return [row for row, out in sides if not out], [row for row, out in sides if out]

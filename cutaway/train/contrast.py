@@ -5,12 +5,14 @@ is compared with the partners, and the hard negatives, of its whole micro-batch;
 `data.rows`, and micro-batches do not add up to a larger one.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
@@ -123,22 +125,35 @@ def _images(config: ContrastRunConfig, medium: Medium, device: torch.device) -> 
 
 
 def contrastive(model: Any, batch: ContrastBatch, config: ContrastLoss = ContrastLoss()) -> tuple[Tensor, int, Metrics]:
-    """The own positive against those of the other rows; the temperature is fixed."""
+    """The own positive against those of the other rows, but for what is said of the same text; the temperature is fixed."""
 
-    def vectors(ids_BT: Tensor, real_BT: Tensor) -> Tensor:
-        return mean_pool(model(ids_BT, mask_BTS=real_BT[:, None]), real_BT)
-
-    a_BD, b_BD = vectors(batch.anchor_BT, batch.anchor_real_BT), vectors(batch.positive_BT, batch.positive_real_BT)
-    negatives_BD = vectors(batch.negative_BT, batch.negative_real_BT) if batch.negative_BT.shape[1] else None
-    loss, nearest = info_nce(a_BD, b_BD, config.temperature, negatives_BD, config.two_sided)
+    texts = [(batch.anchor_BT, batch.anchor_real_BT), (batch.positive_BT, batch.positive_real_BT)]
+    if batch.negative_BT.shape[1]:
+        texts.append((batch.negative_BT, batch.negative_real_BT))
+    a_BD, b_BD, *negatives = [mean_pool(model(ids_BT, mask_BTS=real[:, None]), real) for ids_BT, real in texts]
+    anchors_B, *candidates = numbered(texts)
+    alike_BC = candidates[0][:, None] == torch.cat(candidates)
+    alike_BC[:, : len(a_BD)] |= anchors_B[:, None] == anchors_B
+    negatives_BD = negatives[0] if negatives else None
+    loss, nearest = info_nce(a_BD, b_BD, config.temperature, negatives_BD, config.two_sided, alike_BC)
     return loss, len(a_BD), {"nearest": nearest.detach()}
 
 
+def numbered(texts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """Padded texts, and where they are real, as numbers: the same for the same text."""
+    width = max(ids_BT.shape[1] for ids_BT, _ in texts)
+    rows = [pad(ids_BT.masked_fill(~real, -1), (0, width - ids_BT.shape[1]), value=-1) for ids_BT, real in texts]
+    numbers = torch.unique(torch.cat(rows), dim=0, return_inverse=True)[1]
+    return numbers.split([len(some) for some in rows])
+
+
 def image_text(model: Any, batch: CaptionedBatch) -> tuple[Tensor, int, Metrics]:
-    """Each image's own text against the others' texts, and each text's own image; the temperature is learned."""
+    """Each image's own text against the others', and each text's own image, but for like texts; the temperature is learned."""
     images_BP, texts_BP = model.encode_image(batch.pixels_BCHW), model.encode_text(batch.ids_BT, batch.real_BT)
     temperature = (-model.logit_scale).exp()
-    loss, nearest = info_nce(images_BP, texts_BP, temperature, two_sided=True)
+    (texts_B,) = numbered([(batch.ids_BT, batch.real_BT)])
+    alike_BB = texts_B[:, None] == texts_B
+    loss, nearest = info_nce(images_BP, texts_BP, temperature, two_sided=True, alike_BC=alike_BB)
     return loss, len(images_BP), {"nearest": nearest.detach(), "temperature": temperature.detach()}
 
 

@@ -1,6 +1,7 @@
 """The contrastive loss by its definition, and an encoder that learns which texts belong together."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +11,16 @@ from typer.testing import CliRunner
 from cutaway.cli.main import app
 from cutaway.core.config import load_config
 from cutaway.core.errors import ConfigError, DataError
+from cutaway.data.contrast import Triple, collate_triples
+from cutaway.data.rows import RowStream
 from cutaway.loss.contrastive import info_nce
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import save_model
+from cutaway.models.load import load
 from cutaway.retrieve.embed import Embedder
+from cutaway.text.framing import Framing
 from cutaway.text.train import TrainTokenizerConfig, train_tokenizer
-from cutaway.train.contrast import ContrastRunConfig, contrast
+from cutaway.train.contrast import ContrastRunConfig, contrast, contrastive
 
 WORDS = {
     "red": "scarlet",
@@ -82,6 +87,59 @@ def test_the_loss():
     loss, nearest = info_nce(a, a, 0.01)
     assert nearest == 1
     assert loss < 0.01
+
+
+def test_candidates_that_are_as_right_as_the_own_are_left_out():
+    torch.manual_seed(0)
+    a, b, c = (normalize(torch.randn(3, 8), dim=-1) for _ in range(3))
+    alike = torch.eye(3, 6, dtype=torch.bool)
+    torch.testing.assert_close(info_nce(a, b, 0.1, c, alike_BC=alike), info_nce(a, b, 0.1, c))
+    alike[0, 2] = alike[2, 0] = True
+    scores = a @ b.T / 0.1
+    first, second = scores[[0, 2]][:, [0, 2]].diag(), scores[[0, 2], 1]
+    expected = -torch.stack((first, second)).log_softmax(0)[0].sum() - scores[1].log_softmax(-1)[1]
+    torch.testing.assert_close(info_nce(a, b, 0.1, alike_BC=alike[:, :3])[0], expected)
+
+
+@pytest.mark.parametrize("same", ["anchor", "positive"])
+def test_rows_of_one_text_are_not_told_apart(encoder, same):
+    loaded = load(encoder, dtype="float32")
+    framing = Framing(loaded.tokenizer)
+
+    def triple(anchor, positive):
+        ids = (framing.frame(loaded.tokenizer.encode(text), None, 16)[0] for text in (anchor, positive))
+        return Triple(*ids, [])
+
+    def loss(*triples):
+        with torch.no_grad():
+            return contrastive(loaded.model, collate_triples(triples, 0))[0].item()
+
+    one, other = triple("a red car", "a big dog"), triple("the old wet road", "the cold river")
+    assert loss(one, other) > 1e-3
+    assert loss(one, replace(other, **{same: getattr(one, same)})) == 0
+
+
+def test_a_last_row_joins_the_batch_before():
+    def stream(n, least):
+        return RowStream(list(range(n)), lambda rows, drawn: rows, 4, 0, least=least)
+
+    for n, sizes in ((9, [4, 5]), (8, [4, 4]), (10, [4, 4, 2]), (1, [1]), (5, [5])):
+        some = stream(n, 2)
+        assert [len(batch) for batch in some.once()] == sizes
+        assert some.batches_per_epoch == len(sizes)
+        drawn = [next(some) for _ in sizes]
+        assert sorted(sum(drawn, [])) == list(range(n))
+        assert sorted(map(len, drawn)) == sorted(sizes)
+    assert [len(batch) for batch in stream(9, 1).once()] == [4, 4, 1]
+
+
+def test_a_side_of_one_row_cannot_be_compared(run, encoder, tmp_path):
+    few = list(rows())[:3]
+    with pytest.raises(ConfigError, match="fewer than 4 rows"):
+        run(write(tmp_path / "r.jsonl", few), encoder, tmp_path / "run")
+    held = write(tmp_path / "h.jsonl", few[:1])
+    with pytest.raises(ConfigError, match=r"data.held_out=1: holds fewer than 2"):
+        run(write(tmp_path / "r.jsonl", few), encoder, tmp_path / "run", f"data.held_out={held}")
 
 
 @pytest.mark.parametrize("negative", [False, True])

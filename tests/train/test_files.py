@@ -231,12 +231,15 @@ def test_the_loss_of_images_and_texts():
     from types import SimpleNamespace
 
     a, b = (torch.nn.functional.normalize(torch.randn(5, 8), dim=-1) for _ in range(2))
-    batch = SimpleNamespace(pixels_BCHW=None, ids_BT=None, real_BT=None)
+    ids, real = torch.arange(10).view(5, 2), torch.ones(5, 2, dtype=torch.bool)
+    batch = SimpleNamespace(pixels_BCHW=None, ids_BT=ids, real_BT=real)
     scores = 100 * a @ b.T
     own = torch.arange(5)
     both = [torch.nn.functional.cross_entropy(side, own, reduction="sum") for side in (scores, scores.T)]
     torch.testing.assert_close(image_text(Towers(a, b), batch)[0], sum(both) / 2)
     torch.testing.assert_close(image_text(Towers(a, b), batch)[0], info_nce(a, b, 0.01, two_sided=True)[0])
+    batch.ids_BT = torch.zeros_like(ids)  # one text for all: nothing is told apart
+    assert image_text(Towers(a, b), batch)[0] == 0
 
 
 def test_a_temperature_has_a_limit_and_can_come_back_from_it(folder, tmp_path):
