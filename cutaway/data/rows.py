@@ -132,9 +132,9 @@ def sides(
     """
     if held is None:
         return split(rows, share, key, least)
-    for field, some in (("data.path", rows), ("data.held_out", held)):
+    for name, some in (("data.path", rows), ("data.held_out", held)):
         if len(some) < least:
-            raise ConfigError(f"holds fewer than {least} rows", field=field, value=len(some))
+            raise ConfigError(f"holds fewer than {least} rows", field=name, value=len(some))
     return list(rows), list(held)
 
 

@@ -128,7 +128,7 @@ def test_a_last_row_joins_the_batch_before():
         assert [len(batch) for batch in some.once()] == sizes
         assert some.batches_per_epoch == len(sizes)
         drawn = [next(some) for _ in sizes]
-        assert sorted(sum(drawn, [])) == list(range(n))
+        assert sorted(row for batch in drawn for row in batch) == list(range(n))
         assert sorted(map(len, drawn)) == sorted(sizes)
     assert [len(batch) for batch in stream(9, 1).once()] == [4, 4, 1]
 
