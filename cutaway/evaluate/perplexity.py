@@ -87,23 +87,36 @@ def perplexity(
         NothingSupervisedError: there is nothing to score.
     """
     check_decoder(model)
-    window, stride = min(config.window, model.context), min(config.stride, model.context)
-    special = np.array(sorted(tokenizer.special.values()), dtype=np.int64)
     tokens, n_bytes, nats = 0, 0, 0.0
+    for batch, size in scored(tokenizer, examples, model.context, config):
+        losses_N = token_losses(model, batch)
+        tokens, n_bytes, nats = tokens + len(losses_N), n_bytes + size, nats + float(losses_N.double().sum())
+    return Perplexity(tokens, n_bytes, nats)
+
+
+def scored(
+    tokenizer: Tokenizer, examples: Iterable[Example], context: int, config: PerplexityConfig
+) -> Iterator[tuple[Batch, int]]:
+    """Windows in batches, in which every learned token is supervised once, and the bytes that these stand for.
+
+    Raises:
+        NothingSupervisedError: there is nothing to score.
+    """
+    window, stride = min(config.window, context), min(config.stride, context)
+    special = np.array(sorted(tokenizer.special.values()), dtype=np.int64)
     pieces = (
         piece
         for example in examples
         for piece in windows(Example(example.ids, example.learned & ~np.isin(example.ids, special)), window, stride)
         if piece.learned[1:].any()
     )
+    found = False
     while group := list(islice(pieces, config.rows)):
-        width = max(len(piece.ids) for piece in group) - 1
-        losses_N = token_losses(model, collate([[(piece.ids, piece.learned)] for piece in group], width, pad_id=0))
-        tokens, nats = tokens + len(losses_N), nats + float(losses_N.double().sum())
-        n_bytes += sum(len(tokenizer.token_bytes(int(id))) for p in group for id in p.ids[1:][p.learned[1:]])
-    if not tokens:
+        found, width = True, max(len(piece.ids) for piece in group) - 1
+        size = sum(len(tokenizer.token_bytes(int(id))) for p in group for id in p.ids[1:][p.learned[1:]])
+        yield collate([[(piece.ids, piece.learned)] for piece in group], width, pad_id=0), size
+    if not found:
         raise NothingSupervisedError("holds no token to score", field="text")
-    return Perplexity(tokens, n_bytes, nats)
 
 
 def windows(example: Example, window: int, stride: int) -> Iterator[Example]:
@@ -127,11 +140,18 @@ def windows(example: Example, window: int, stride: int) -> Iterator[Example]:
 @torch.inference_mode()
 def token_losses(model: Any, batch: Batch) -> Tensor:
     """The negative log-probability (nats, float32, N) of every supervised token, row after row."""
+    return torch.cat([_losses(logits_NV, targets_N) for logits_NV, targets_N in token_logits(model, batch)]).cpu()
+
+
+def token_logits(model: Any, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """The logits (float32, N × V) that predict every supervised token, and these tokens (N), some at a time."""
     batch = batch.to(model.embedding.weight.device)
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=document_mask(batch.segments_BT))
-    scored = batch.targets_BT != IGNORED
-    parts = zip(h_BTD[scored].split(_CHUNK), batch.targets_BT[scored].split(_CHUNK), strict=True)
-    return torch.cat([_losses(model.logits(h_ND).float(), targets_N) for h_ND, targets_N in parts]).cpu()
+    supervised = batch.targets_BT != IGNORED
+    for h_ND, targets_N in zip(
+        h_BTD[supervised].split(_CHUNK), batch.targets_BT[supervised].split(_CHUNK), strict=True
+    ):
+        yield model.logits(h_ND).float(), targets_N
 
 
 def _losses(logits_NV: Tensor, targets_N: Tensor) -> Tensor:

@@ -42,9 +42,7 @@ def write_gguf(model: nn.Module, tokenizer: Tokenizer, path: Path, name: str) ->
         CheckpointError: it has something that such files cannot hold.
         TokenizerError: the tokeniser has.
     """
-    if type(model) is not Llama:
-        kind: Any = getattr(model, "config", None)
-        raise ConfigError("only the Llama family is written as GGUF", field="model", value=kind and kind.model_type)
+    model = check_gguf(model)
     config = model.config
     architecture = "llama" if config.model_type == "mistral" else config.model_type
     metadata = {
@@ -57,6 +55,18 @@ def write_gguf(model: nn.Module, tokenizer: Tokenizer, path: Path, name: str) ->
     with new_file(path) as temporary:
         _write(model, architecture, metadata, temporary)
         _check(temporary, config, str(path))
+
+
+def check_gguf(model: nn.Module) -> Llama:
+    """The model, if it is one that can be written.
+
+    Raises:
+        ConfigError: it is of another family.
+    """
+    if type(model) is not Llama:
+        kind: Any = getattr(model, "config", None)
+        raise ConfigError("only the Llama family is written as GGUF", field="model", value=kind and kind.model_type)
+    return model
 
 
 def _shape(c: LlamaConfig) -> dict[str, Any]:

@@ -49,6 +49,12 @@ class Target:
     def weight(self) -> Tensor:
         return self.modules[0].weight.detach()  # type: ignore[union-attr, operator]
 
+    @property
+    def layer(self) -> nn.Linear | None:
+        """The linear layer that alone holds it; None for an embedding, tied to the head or not."""
+        alone = self.modules[0]
+        return alone if len(self.modules) == 1 and isinstance(alone, nn.Linear) else None
+
     def replace(self, blocks: Tensor) -> None:
         """Put rows of blocks in the place of the weights."""
         weight = nn.Parameter(QuantTensor.read(blocks, FORMATS[self.format]), requires_grad=False)
