@@ -4,6 +4,16 @@ from collections.abc import Sequence
 
 from cutaway.core.errors import TokenizerError
 from cutaway.text.tokenizer import Tokenizer
+from cutaway.text.train import TrainTokenizerConfig
+
+_FRAMES = (("[CLS]", "[SEP]"), ("<s>", "</s>"))
+
+
+def lacking(config: TrainTokenizerConfig) -> tuple[str, ...]:
+    """The special tokens that a tokeniser trained so needs besides, to have a frame."""
+    own = {config.bos, config.eos, *config.extra}
+    has_one = config.kind == "wordpiece" or any(own.issuperset(frame) for frame in _FRAMES)
+    return () if has_one else _FRAMES[0]
 
 
 class Framing:
@@ -24,7 +34,9 @@ class Framing:
             self._second = 0
         else:
             raise TokenizerError(
-                "has no frame for encoders", field="tokenizer", hint="[CLS] and [SEP], or <s> and </s>"
+                "has no frame for encoders",
+                field="tokenizer",
+                hint="[CLS] and [SEP], or <s> and </s>; kind=wordpiece has them",
             )
 
     def frame(self, a: Sequence[int], b: Sequence[int] | None, limit: int) -> tuple[list[int], list[int]]:

@@ -32,6 +32,7 @@ from cutaway.models.vit import ViT
 from cutaway.models.whisper import Whisper
 from cutaway.models.whisper_classifier import WhisperClassifier
 from cutaway.optim.adamw import OptimConfig
+from cutaway.text.framing import lacking
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.gradients import autocast
 from cutaway.train.held_out import on_held_out
@@ -110,7 +111,7 @@ def _texts(config: ClassifyConfig, device: torch.device) -> Begun:
         records = read_labelled(config.data.path, config.data)
     counts = count_labels(name for record in records for name in record.labels)
     texts = (part for record in records for part in record.texts)
-    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device)
+    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device, lacking(config.train_tokenizer))
     head: Head = "tokens" if isinstance(records[0].label, tuple) else "sequence"
     model = with_head(encoder, head, tuple(counts)).to(device)
     if config.fresh:

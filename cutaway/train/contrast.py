@@ -28,6 +28,7 @@ from cutaway.models.clip import CLIP, OLD_EOS
 from cutaway.models.packaged import SENTENCE_ENCODER
 from cutaway.nn.pooling import mean_pool
 from cutaway.optim.adamw import OptimConfig
+from cutaway.text.framing import lacking
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import on_held_out
 from cutaway.train.objectives import Metrics, Objective
@@ -98,7 +99,7 @@ def _texts(config: ContrastRunConfig, device: torch.device) -> Begun:
     with step("reading the data"):
         triples = read_triples(config.data.path, config.data)
     texts = (text for triple in triples for text in triple if text)
-    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device)
+    encoder, tokenizer = begin(config, config.data, texts, check_encoder, device, lacking(config.train_tokenizer))
     model = with_head(encoder, "none").to(device)
     corpus = open_contrast(config.data, triples, tokenizer, config.seed)
     length = (3 if corpus.train.rows[0].negative else 2) * config.data.seq_len

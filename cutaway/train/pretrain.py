@@ -18,6 +18,7 @@ from cutaway.models.bert_heads import MaskedLM, PreTraining
 from cutaway.models.decoder import Decoder
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.initial_embeddings import EmbeddingsConfig, initialise_embeddings
+from cutaway.text.framing import lacking
 from cutaway.text.tokenizer import Tokenizer
 from cutaway.train.checkpoint import FullWeights
 from cutaway.train.held_out import on_held_out
@@ -105,6 +106,8 @@ def _begin(config: PretrainConfig, device: torch.device) -> tuple[Any, Tokenizer
         extra = tuple(SENTINEL.format(number) for number in range(most_sentinels(config.data.seq_len, config.masking)))
     elif config.objective != "causal" and not set(MASK_TOKENS) & set(config.train_tokenizer.extra):
         extra = MASK_TOKENS[1:]  # WordPiece has one of its own
+    if config.objective in ("nsp", "sop"):
+        extra += lacking(config.train_tokenizer)
     texts = Texts(config.data.path, config.data.encoding)
     return begin(config, config.data, texts, partial(check_objective, config), device, extra)
 

@@ -396,6 +396,41 @@ def test_an_objective_that_does_not_fit_is_named(folder, tmp_path, settings, say
         pretrain(load_config(PretrainConfig, None, [*kept, *settings]))
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+@pytest.mark.parametrize("recipe", ["pretrain", "classify", "contrast"])
+def test_a_tokeniser_that_is_trained_for_an_encoder_has_a_frame(tmp_path, recipe, kind):
+    from cutaway.train.classify import ClassifyConfig, classify
+    from cutaway.train.contrast import ContrastRunConfig, contrast
+
+    words = ["the red car was fast", "a blue boat was slow", "old dogs sleep here", "cold rivers run there"]
+    row = {"text": ". ".join(words), "label": "a", "anchor": words[0], "positive": words[1]}
+    keep = {"pretrain": ("text",), "classify": ("text", "label"), "contrast": ("anchor", "positive")}[recipe]
+    rows = [{name: f"{i} {row[name]}" if name != "label" else "ab"[i % 2] for name in keep} for i in range(12)]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config, run = {
+        "pretrain": (PretrainConfig, pretrain),
+        "classify": (ClassifyConfig, classify),
+        "contrast": (ContrastRunConfig, contrast),
+    }[recipe]
+    settings = f"""
+        model.model_type=bert model.hidden_size=16 model.num_hidden_layers=1 model.num_attention_heads=2
+        model.intermediate_size=16 train_tokenizer.kind={kind} train_tokenizer.vocab_size=310 train_tokenizer.min_frequency=1
+        data.path={tmp_path / "d.jsonl"} data.rows=4 data.seq_len=32 loop.steps=1 loop.tensorboard=false loop.precision=float32
+        loop.compile=off out={tmp_path / "run"} {"objective=nsp" if recipe == "pretrain" else "start=null"}"""
+    run(load_config(config, None, settings.split()))
+    assert {"[CLS]", "[SEP]"} <= load(tmp_path / "run" / "model").tokenizer.special.keys()
+
+
+def test_a_frame_that_is_there_is_kept():
+    from cutaway.text.framing import lacking
+    from cutaway.text.train import TrainTokenizerConfig
+
+    assert lacking(TrainTokenizerConfig()) == ("[CLS]", "[SEP]")
+    assert lacking(TrainTokenizerConfig(kind="wordpiece")) == ()
+    assert lacking(TrainTokenizerConfig(extra=("<s>", "</s>"))) == ()
+    assert lacking(TrainTokenizerConfig(bos="<s>", eos="</s>")) == ()
+
+
 @pytest.mark.parametrize("objective", ["nsp", "sop"])
 def test_sentence_pairs_are_learned_by_changing_one_line(tmp_path, objective):
     order = ("one", "two", "three", "four", "five", "six")
