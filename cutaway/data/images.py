@@ -165,17 +165,21 @@ def image_config(values: dict[str, Any]) -> ImageConfig:
     """From the values of a `preprocessor_config.json` (`data.media.read_preprocessor`).
 
     Raises:
-        CheckpointError: a step that is not supported; which.
+        CheckpointError: a step that is not supported, or a value that is none; which.
     """
+    for name in ("do_resize", "do_center_crop", "do_normalize"):
+        if not isinstance(values.get(name), bool | None):
+            raise CheckpointError("must be true or false", field=name, value=values[name])
     for name, usual in (("do_rescale", True), ("do_pad", False)):
         if (values.get(name, usual) or False) is not usual:
             raise CheckpointError(f"only {str(usual).lower()} is supported", field=name, value=values[name])
-    if abs(values.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:
-        raise CheckpointError("only 1/255 is supported", field="rescale_factor", value=values["rescale_factor"])
+    factor = values.get("rescale_factor", 1 / 255)
+    if not isinstance(factor, int | float) or abs(factor - 1 / 255) > 1e-6:
+        raise CheckpointError("only 1/255 is supported", field="rescale_factor", value=factor)
     known: dict[str, Any] = {"size": None}
     if values.get("do_resize", True):
         resample = values.get("resample", 2)
-        if resample not in RESAMPLING:
+        if not isinstance(resample, int) or resample not in RESAMPLING:
             hint = ", ".join(f"{number} ({name})" for number, name in RESAMPLING.items())
             raise CheckpointError("unsupported", field="resample", value=resample, hint=hint)
         known = {"size": _size(values), "resample": RESAMPLING[resample]}

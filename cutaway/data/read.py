@@ -35,8 +35,10 @@ def find_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """The data files behind paths, folders (searched through) and patterns, sorted.
 
     Raises:
-        DataError: nothing is there, or a folder holds no data file.
+        DataError: no path is given, nothing is there, or a folder holds no data file.
     """
+    if not isinstance(paths, str | Path) and not paths:
+        raise DataError("no file, folder or pattern is named", field="data", hint="data.path is empty")
     found: list[Path] = []
     for given in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(given).expanduser()

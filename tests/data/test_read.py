@@ -136,6 +136,7 @@ def test_missing_and_hopeless_places(tmp_path):
         (tmp_path / "no.txt", "no such file"),
         (tmp_path / "*.txt", "no such"),
         (tmp_path, "no data"),
+        ((), "data.path is empty"),
     ):
         with pytest.raises(DataError, match=message):
             find_files(path)
