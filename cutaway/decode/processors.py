@@ -1,7 +1,8 @@
 """The chain of logits processors: small pure functions, each taking a row of logits and giving a row.
 
 Order: a grammar, then what depends on the text so far (penalties, bias, bad words) comes before temperature, and the filters
-after it, as in transformers and vLLM: repetition, presence, frequency, bias, bad words, temperature, top-k, top-p, min-p, typical.
+after it, as in transformers and vLLM: repetition, presence, frequency, bias, bad words, temperature, top-k, top-p, min-p,
+typical.
 A removed token has logit -inf. V vocabulary.
 """
 

@@ -27,7 +27,7 @@ class StopStrings:
             self.hit = True
             certain, self._held = self._held[: min(found)], ""
             return certain
-        keep = max((_overlap(self._held, string) for string in self._strings), default=0)
+        keep = max((overlap(self._held, string) for string in self._strings), default=0)
         certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return certain
 
@@ -37,6 +37,6 @@ class StopStrings:
         return certain
 
 
-def _overlap(text: str, string: str) -> int:
+def overlap(text: str, string: str) -> int:
     """The longest end of `text` that is a beginning of `string`."""
     return next((n for n in range(min(len(string) - 1, len(text)), 0, -1) if string.startswith(text[-n:])), 0)

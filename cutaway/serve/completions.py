@@ -51,6 +51,7 @@ def completion_routes(service: Service) -> APIRouter:
         service.check_model(body.model)
         prompts = [Prompt.read(sent, service.tokenizer) for sent in body.prompts]
         settings: dict[str, Any] = {"max_tokens": body.max_tokens, "logprobs": body.logprobs}
+        settings["grammar"] = await service.grammar_of(body)
         settings["prompt_logprobs"] = body.logprobs if body.echo else None
         replies = service.submit(service.requests([prompt.ids for prompt in prompts], body, **settings))
         reply = CompletionReply(service, body, replies, prompts)

@@ -25,6 +25,7 @@ class ServeConfig(Config):
     max_tokens: int = Field(0, ge=0, description="new tokens per reply; 0: as many as the context holds")
     max_stop: int = Field(16, ge=1, description="stop strings per request")
     max_stop_chars: int = Field(1024, ge=1, description="characters of a stop string")
+    max_schema: int = Field(65_536, ge=256, description="characters of a schema, or of what else a reply must follow")
     max_logit_bias: int = Field(1024, ge=1, description="tokens with a bias per request")
     max_inputs: int = Field(256, ge=1, description="texts per request for embeddings")
     max_view_tokens: int = Field(64, ge=1, description="tokens of a text that the whole model is looked at on")

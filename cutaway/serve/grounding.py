@@ -8,7 +8,7 @@ from cutaway.serve.protocol import Documents
 from cutaway.serve.service import Service
 
 
-async def put_passages(service: Service, messages: list[dict[str, str]], wanted: bool | Documents) -> Grounding:
+async def put_passages(service: Service, messages: list[dict[str, Any]], wanted: bool | Documents) -> Grounding:
     """Search for the last question, on the engine's thread, and put what was found before it.
 
     Raises:

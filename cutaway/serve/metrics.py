@@ -30,6 +30,13 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.grammars = Counter(
+            "cutaway_grammars", "Schemas and other grammars by what became of them", ["outcome"], registry=registry
+        )
+        self.grammar_seconds = Histogram(
+            "cutaway_grammar_seconds", "Compiling a grammar", buckets=SECONDS, registry=registry
+        )
+        self.tool_calls = Counter("cutaway_tool_calls", "Calls of functions in replies", registry=registry)
         self.ended = Counter("cutaway_replies", "Replies by how they ended", ["reason"], registry=registry)
 
     def watch(self, load: Callable[[], Load], capacity: int) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cutaway.core.config import make_config
 from cutaway.core.errors import RequestError
 from cutaway.data.parts import Part
+from cutaway.decode.grammar import Constraint
 from cutaway.decode.sampling import Sampling
 from cutaway.retrieve.answer import PASSAGES
 
@@ -22,17 +23,13 @@ WITHOUT_EFFECT = {
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
-    "parallel_tool_calls",
     "name",  # of a message
     "refusal",
     "annotations",
 }
 # Fields that are refused unless they ask for what happens anyway.
 AS_IT_IS: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "best_of": (1,),
     "suffix": ("",),
@@ -68,6 +65,28 @@ class StreamOptions(Body):
     include_obfuscation: bool = False  # OpenAI pads chunks against eavesdroppers; there is nothing to turn off
 
 
+class JsonSchema(Body):
+    """A schema with a name."""
+
+    name: str = Field(pattern=r"^[\w-]{1,64}$")
+    description: str = ""
+    wanted: dict[str, Any] = Field({"type": "object"}, alias="schema")
+    strict: bool = True  # it always is
+
+
+class ResponseFormat(Body):
+    """What a reply must be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise RequestError("goes with type json_schema, and with it only", field="response_format.json_schema")
+        return self
+
+
 class Generation(Body):
     """What chat and completions share."""
 
@@ -87,6 +106,11 @@ class Generation(Body):
     logit_bias: dict[TokenId, Bias] | None = None
     seed: int | None = None
     cache_salt: str = Field("", max_length=256)
+    response_format: ResponseFormat | None = None
+    guided_json: dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     def sampling(self, defaults: Sampling) -> Sampling:
         """The settings that were given, over the defaults.
@@ -96,6 +120,13 @@ class Generation(Body):
         """
         given = self.model_dump(include=set(Sampling.model_fields), exclude_none=True)
         return make_config(Sampling, {**defaults.model_dump(), **given})
+
+    @property
+    def guided_fields(self) -> list[str]:
+        """The fields besides `response_format` that say what a reply must be, of those that are given."""
+        return [
+            name for name in Generation.model_fields if name.startswith("guided_") and getattr(self, name) is not None
+        ]
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -110,16 +141,68 @@ class TextPart(Body):
     text: str
 
 
+class CalledFunction(Body):
+    """Whom a call called, and its arguments in JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Body):
+    """A call that a reply made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class Message(Body):
     """One message of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
 
-    def plain(self) -> dict[str, str]:
-        """As the chat renderer takes it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+    @property
+    def text(self) -> str:
+        """The content, parts joined."""
+        content = self.content or ""
+        return content if isinstance(content, str) else "".join(part.text for part in content)
+
+    @property
+    def plain_role(self) -> str:
+        """The role as templates know it."""
+        return "system" if self.role == "developer" else self.role
+
+
+class Function(Body):
+    """A function that a reply may call."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,64}$")
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
+class Tool(Body):
+    """A function, as OpenAI's API wraps it."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    """One of the functions."""
+
+    name: str
+
+
+class NamedTool(Body):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: FunctionName
 
 
 class Documents(Body):
@@ -139,6 +222,20 @@ class ChatRequest(Generation):
     top_logprobs: int = Field(0, ge=0, le=MAX_ALTERNATIVES)
     documents: bool | Documents = False
     inspect: bool = False
+    tools: list[Tool] = Field([], max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+
+    @model_validator(mode="after")
+    def _messages_say_something(self) -> "ChatRequest":
+        for number, message in enumerate(self.messages):
+            if message.content is None and not message.tool_calls:
+                raise RequestError("is required", field=f"messages.{number}.content")
+            if message.tool_calls and message.role != "assistant":
+                raise RequestError("are an assistant's", field=f"messages.{number}.tool_calls")
+            if message.role == "tool" and not message.tool_call_id:
+                raise RequestError("is required", field=f"messages.{number}.tool_call_id")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
@@ -148,6 +245,9 @@ class ChatRequest(Generation):
             raise RequestError("needs logprobs: true", field="top_logprobs", value=self.top_logprobs)
         if self.n > 1 and (self.inspect or self.documents):
             raise RequestError("must be 1 with inspect or documents", field="n", value=self.n)
+        if self.documents and (self.tools or self.response_format or self.guided_fields):
+            field = "tools" if self.tools else "response_format" if self.response_format else self.guided_fields[0]
+            raise RequestError("does not go with documents", field=field)
         return self
 
     @property
@@ -206,6 +306,7 @@ class InspectRequest(Body):
     position: int
     prompt_length: int = 0
     sampling: Sampling = Sampling()
+    grammar: Constraint | None = None
     alternatives: int = Field(10, ge=1, le=100)
 
 

@@ -85,6 +85,7 @@ def inspection_routes(service: Service) -> APIRouter:
     @router.post("/v1/inspect")
     async def inspect(body: InspectRequest) -> dict[str, Any]:
         service.check_model(body.model)
+        grammar = await service.compile("grammar", body.grammar) if body.grammar else None
         return await service.worker.call(
             lambda: token_report(
                 service.loaded,
@@ -93,6 +94,7 @@ def inspection_routes(service: Service) -> APIRouter:
                 prompt_length=body.prompt_length,
                 sampling=body.sampling,
                 alternatives=body.alternatives,
+                grammar=grammar.start() if grammar else None,
             )
         )
 

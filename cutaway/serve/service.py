@@ -1,11 +1,13 @@
 """What the routes share: the model, its engine's worker, the documents, the limits."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cutaway.core.errors import near_matches
+from cutaway.core.errors import CutawayError, near_matches
+from cutaway.decode.grammar import Constraint, Grammar, GrammarCompiler
 from cutaway.decode.sampling import Sampling
 from cutaway.infer.engine import Engine
 from cutaway.infer.request import Output, Request
@@ -17,6 +19,7 @@ from cutaway.serve.errors import Missing
 from cutaway.serve.limits import check_limits
 from cutaway.serve.metrics import Metrics
 from cutaway.serve.protocol import Generation
+from cutaway.serve.structured import constraint_of
 from cutaway.serve.worker import Submission, Worker
 from cutaway.text.chat import ChatRenderer
 
@@ -40,12 +43,36 @@ class Service:
         self.metrics.watch(lambda: self.worker.load, self.engine.cache_size)
         self.tokenizer = self.loaded.tokenizer
         self.renderer = ChatRenderer(self.tokenizer)
+        self._grammars = GrammarCompiler(self.tokenizer, self.config.max_schema)
+        self._compiling = asyncio.Semaphore(1)
 
     def check_model(self, name: str | None, served: str | None = None) -> None:
         """Refuse a request for a model that is not served; None asks for whatever is."""
         served = served or self.loaded.name
         if name is not None and name != served:
             raise Missing(f"no such model: {name!r} ({near_matches(name, [served])})", "model", "model_not_found")
+
+    async def compile(self, field: str, constraint: Constraint) -> Grammar:
+        """Compile what a reply must be: on another thread than the engine's, one at a time.
+
+        Raises:
+            RequestError: it is refused; names the field.
+        """
+        async with self._compiling:
+            started = time.monotonic()
+            try:
+                grammar = await asyncio.to_thread(self._grammars.compile, constraint, field)
+            except CutawayError:
+                self.metrics.grammars.labels("refused").inc()
+                raise
+            self.metrics.grammars.labels("compiled").inc()
+            self.metrics.grammar_seconds.observe(time.monotonic() - started)
+            return grammar
+
+    async def grammar_of(self, body: Generation) -> Grammar | None:
+        """The grammar that a request's reply must follow, if it names one."""
+        found = constraint_of(body)
+        return await self.compile(*found) if found else None
 
     def requests(
         self, prompts: Sequence[Sequence[int]], body: Generation, defaults: Sampling = DEFAULTS, **settings: Any

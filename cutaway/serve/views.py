@@ -18,6 +18,7 @@ from cutaway.lens.views import VIEWS
 from cutaway.models.load import Loaded
 from cutaway.models.omni import Omni
 from cutaway.nn.media import MediaConfig
+from cutaway.quant.tensor import dequantise
 from cutaway.serve.protocol import ViewRequest
 from cutaway.serve.service import Service
 
@@ -55,6 +56,7 @@ def twin_of(model: nn.Module) -> nn.Module:
 
 
 def _look(loaded: Loaded, body: ViewRequest, most: int) -> bytes:
+    dequantise(loaded.model)  # views read weights, and ask for their gradients
     view = VIEWS[body.what](loaded, _input(loaded, body, most))
     told = {"what": body.what, "title": view.title, "columns": view.columns, "rows": view.rows, "data": view.data}
     return to_json(told, inf_nan_mode="null")
