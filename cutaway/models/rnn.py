@@ -13,12 +13,13 @@ Shapes: B batch, S source positions, T target positions, D width, L layers, K he
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cutaway.core.config import Config
 from cutaway.models.encoder_decoder import EncoderDecoder, MemoryCache
+from cutaway.models.token_ids import check_token_ids
 from cutaway.nn.attention import Attend, wide
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import Memory
@@ -42,6 +43,11 @@ class RNNConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1, description="on embeddings and between layers, in training")
     tie_word_embeddings: bool = True
     decoder_start_token_id: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "RNNConfig":
+        check_token_ids(self, "decoder_start_token_id")
+        return self
 
     @property
     def width(self) -> int:

@@ -2,10 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
+from cutaway.models.token_ids import check_token_ids
 
 _FEED_FORWARDS = ("relu", "gated-gelu")
 
@@ -35,6 +36,11 @@ class T5Config(Config):
     eos_token_id: int = 1
     decoder_start_token_id: int = 0
     attention: str = Field("sdpa", description="backend: sdpa, reference or tiled")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "T5Config":
+        check_token_ids(self, "decoder_start_token_id")
+        return self
 
     @property
     def width(self) -> int:

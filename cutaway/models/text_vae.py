@@ -9,12 +9,13 @@ Shapes: B batch, T positions, D width, Z latent dimensions, V vocabulary.
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cutaway.core.config import Config
 from cutaway.loss.variational import reparameterise
+from cutaway.models.token_ids import check_token_ids
 from cutaway.models.vae import GaussianHead
 
 MODEL_TYPES = ("text_vae",)
@@ -32,6 +33,11 @@ class TextVAEConfig(Config):
     unk_token_id: int = Field(0, ge=0, description="what it is replaced by")
     decoder_start_token_id: int = Field(0, ge=0, description="what stands before a sentence's first token")
     tie_word_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TextVAEConfig":
+        check_token_ids(self, "unk_token_id", "decoder_start_token_id")
+        return self
 
     @property
     def context(self) -> int:

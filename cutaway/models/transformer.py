@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cutaway.core.config import Config
 from cutaway.models.encoder_decoder import EncoderDecoder
+from cutaway.models.token_ids import check_token_ids
 from cutaway.nn.activation import ACTIVATIONS, ActivationName
 from cutaway.nn.cache import KVCache
 from cutaway.nn.multi_head import CrossAttention, Memory, SelfAttention
@@ -60,10 +61,7 @@ class TransformerConfig(Config):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
-        if self.decoder_start_token_id >= self.vocab_size:
-            raise ValueError(
-                f"decoder_start_token_id {self.decoder_start_token_id} is outside the vocabulary of {self.vocab_size}"
-            )
+        check_token_ids(self, "decoder_start_token_id")
         return self
 
     @property

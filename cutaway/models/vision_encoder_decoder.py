@@ -19,6 +19,7 @@ from cutaway.models import gpt2, vit
 from cutaway.models.decoder import initialise
 from cutaway.models.encoder_decoder import EncoderDecoder
 from cutaway.models.gpt2 import GPT2Config
+from cutaway.models.token_ids import check_token_ids
 from cutaway.models.vit import ViTConfig
 from cutaway.nn.attention import Attend
 from cutaway.nn.cache import KVCache
@@ -42,10 +43,7 @@ class VisionEncoderDecoderConfig(Config):
     def _fits(self) -> "VisionEncoderDecoderConfig":
         if self.encoder.labels:
             raise ValueError("encoder.labels: an encoder has no head")
-        if self.decoder_start_token_id >= self.vocab_size:
-            raise ValueError(
-                f"decoder_start_token_id {self.decoder_start_token_id} is outside the vocabulary of {self.vocab_size}"
-            )
+        check_token_ids(self, "decoder_start_token_id")
         return self
 
     @property

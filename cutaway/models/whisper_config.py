@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from cutaway.core.config import Config
 from cutaway.core.errors import CheckpointError
 from cutaway.models.label_names import labels_from_hf, labels_to_hf
+from cutaway.models.token_ids import check_token_ids
 from cutaway.nn.activation import ActivationName, check_activation
 
 _CLASSIFIER = "WhisperForAudioClassification"
@@ -46,9 +47,7 @@ class WhisperConfig(Config):
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             if self.d_model % getattr(self, name):
                 raise ValueError(f"d_model {self.d_model} is not a multiple of {name} {getattr(self, name)}")
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise ValueError(f"{name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size}")
+        check_token_ids(self, "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
         return self
 
     @property

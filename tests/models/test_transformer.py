@@ -131,5 +131,14 @@ def test_what_cannot_be_is_refused_by_name():
         make_model({**SMALL, "model_type": "transformer", "num_attention_heads": 5})
     with pytest.raises(ConfigError, match="decoder_start_token_id 53 is outside the vocabulary of 53"):
         make_model({**SMALL, "model_type": "transformer", "decoder_start_token_id": V})
+    for kind, field in (
+        ("t5", "decoder_start_token_id"),
+        ("rnn_seq2seq", "decoder_start_token_id"),
+        ("text_vae", "decoder_start_token_id"),
+        ("text_vae", "unk_token_id"),
+    ):
+        for id in (-1, V):
+            with pytest.raises(ConfigError, match=field):
+                make_model({"model_type": kind, "vocab_size": V, field: id})
     with pytest.raises(CheckpointError, match="positions"):
         model_config({**SMALL, "model_type": "transformer", "positions": "rotary"})
