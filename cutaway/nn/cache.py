@@ -7,6 +7,7 @@ stand next to each other, so that a batch is a view and nothing is copied per st
 import math
 import mmap
 from contextlib import suppress
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -54,9 +55,9 @@ class KVCache:
     def nbytes(self) -> int:
         return self.k_LBGSK.nbytes + self.v_LBGSK.nbytes
 
-    def rows(self, start: int, stop: int) -> "KVCache":
+    def rows(self, start: int, stop: int) -> Self:
         """A view of some rows: what is written through it is written here."""
-        view = object.__new__(KVCache)
+        view = object.__new__(type(self))
         view.k_LBGSK, view.v_LBGSK = self.k_LBGSK[:, start:stop], self.v_LBGSK[:, start:stop]
         view.lengths = self.lengths[start:stop]
         return view

@@ -8,6 +8,7 @@ from cutaway.core.errors import CheckpointError, ConfigError
 from cutaway.decode.beam import Beam
 from cutaway.infer.translate import translate
 from cutaway.lens.hooks import capture, module_names
+from cutaway.models.encoder_decoder import MemoryCache
 from cutaway.models.families import make_model
 from cutaway.models.huggingface import load_model, save_model
 from cutaway.models.rnn import RNNConfig, RNNSeq2Seq
@@ -66,6 +67,19 @@ def test_rows_of_the_cache_move_with_the_beams(cell, score):
         cache.select(rows)
         moved = model(target[rows, 3:], memory[rows], cache=cache)
         torch.testing.assert_close(moved, model(target[rows], memory[rows])[:, 3:], rtol=1e-12, atol=1e-12)
+
+
+@all_kinds
+def test_a_view_of_some_rows_of_the_cache_has_their_state(cell, score):
+    model, (source, target) = make(cell, score), pairs()
+    memory = model.encode(source)
+    with torch.no_grad():
+        cache = model.new_cache(3, T)
+        model(target[:, :3], memory, cache=cache)
+        view = MemoryCache(cache.own.rows(1, 3))
+        went_on = model(target[1:, 3:], memory[1:], cache=view)
+        torch.testing.assert_close(went_on, model(target, memory)[1:, 3:], rtol=1e-12, atol=1e-12)
+    assert cache.own.lengths.tolist() == [3, T, T]
 
 
 @all_kinds
