@@ -127,7 +127,7 @@ def save_checkpoint(
         training.mkdir()
         moments = _moments(model, optimizer)
         save_file(moments, training / "optimizer.safetensors")
-        state = {"standing": asdict(standing), "data": stream.state(), "random": random_state()}
+        state: dict[str, Any] = {"standing": asdict(standing), "data": stream.state(), "random": random_state()}
         state["moments"] = sorted(moments)  # a parameter that got no gradient has none
         (training / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
