@@ -1,13 +1,15 @@
 """Targets for many sources, and how near they are to references (sacreBLEU: Post 2018; ROUGE: Lin 2004)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import regex
 from pydantic import Field
 
 from cutaway.core.config import Config
 from cutaway.core.errors import ConfigError
 from cutaway.core.progress import Progress
+from cutaway.data.units import unspaced
 from cutaway.decode.beam import Beam
 from cutaway.evaluate.error_rates import error_rates
 from cutaway.evaluate.rouge import rouge
@@ -58,6 +60,16 @@ def translate_texts(loaded: Loaded, sources: Sequence[str], config: TranslateCon
     return targets
 
 
+def bleu_words(references: Sequence[str]) -> Literal["13a", "zh", "char"]:
+    """What sacreBLEU should call a word: 13a parts at spaces; zh makes each Chinese character one, and leaves kana together, so
+    that Japanese gets char.
+    """
+    text = "".join(references)
+    if not unspaced(text):
+        return "13a"
+    return "char" if regex.search(r"[\p{Hiragana}\p{Katakana}]", text) else "zh"
+
+
 def score(targets: Sequence[str], references: Sequence[str], spoken: bool = False) -> dict[str, Any]:
     """BLEU, chrF and ROUGE of a whole set, 0 to 100, and the signature that says how BLEU was computed.
 
@@ -66,7 +78,7 @@ def score(targets: Sequence[str], references: Sequence[str], spoken: bool = Fals
     """
     from sacrebleu.metrics import BLEU, CHRF
 
-    bleu, chrf = BLEU(), CHRF()
+    bleu, chrf = BLEU(tokenize=bleu_words(references)), CHRF()
     return {
         **{kind: round(value, 2) for kind, value in (error_rates(targets, references) if spoken else {}).items()},
         "bleu": round(bleu.corpus_score(list(targets), [list(references)]).score, 2),

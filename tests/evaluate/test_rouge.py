@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.tokenizers import DefaultTokenizer
+from sacrebleu.metrics import BLEU
 
 from cutaway.core.errors import ResourceError
 from cutaway.evaluate.rouge import Words, rouge
-from cutaway.evaluate.translation import score
+from cutaway.evaluate.translation import bleu_words, score
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,27 @@ def test_it_stands_beside_bleu_and_chrf():
         dict.fromkeys(("bleu", "chrf", "rouge1", "rouge2", "rougeL"), 100)
     )
     assert score(["今天下雨"], ["今天下雪"])["rouge1"] == 75
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("the cat sat on the mat", "13a"),
+        ("今天下雨，我们用 GPU 训练模型。", "zh"),
+        ("トランスフォーマーはニューラルネットワークである", "char"),
+        ("Use vLLM 训练", "13a"),
+        ("1 2 3", "13a"),
+    ],
+)
+def test_bleu_counts_words_as_the_references_are_written(reference, words):
+    assert bleu_words([reference]) == words
+    assert f"tok:{words}" in score([reference], [reference])["signature"]
+
+
+def test_bleu_of_chinese_is_that_of_its_characters():
+    found = score(["今天下雨，我不出门了"], ["今天下雨，我不出去了"])
+    expected = BLEU(tokenize="zh").corpus_score(["今天下雨，我不出门了"], [["今天下雨，我不出去了"]]).score
+    assert found["bleu"] == round(expected, 2) > 50
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
