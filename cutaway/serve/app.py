@@ -68,6 +68,7 @@ def create_app(
         config=config,
         traffic=traffic,
         metrics=service.metrics,
+        texts=service.tokenizer if config.log_texts else None,
         is_open=lambda path: path in ("/health", "/ready") or page.has(path),
     )
     return app

@@ -32,6 +32,7 @@ def chat_routes(service: Service) -> APIRouter:
     async def chat(body: ChatRequest, request: Request) -> EventStream | dict[str, Any]:
         service.check_model(body.model)
         reply = await begin_reply(service, body)
+        request.scope["replies"] = reply.replies
         if body.stream:
             return EventStream(reply.chunks(), reply.replies, service.config.ping)
         return await unless_disconnected(request, reply.whole(), reply.replies)

@@ -54,6 +54,7 @@ def completion_routes(service: Service) -> APIRouter:
         settings["grammar"] = await service.grammar_of(body)
         settings["prompt_logprobs"] = body.logprobs if body.echo else None
         replies = service.submit(service.requests([prompt.ids for prompt in prompts], body, **settings))
+        request.scope["replies"] = replies
         reply = CompletionReply(service, body, replies, prompts)
         if body.stream:
             return EventStream(reply.chunks(), replies, service.config.ping)

@@ -14,6 +14,10 @@ class ServeConfig(Config):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, lt=65536, description="0: any free port")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="names it answers to besides its own address; on a loopback address, only to such names and these",
+    )
     api_key: str | None = Field(None, min_length=1, repr=False, description="what every request must show; null: none")
     labs: Path | None = Field(None, description="folder written by `cutaway labs run`, for the gallery")
     engine: EngineConfig = EngineConfig()
@@ -29,6 +33,8 @@ class ServeConfig(Config):
     max_logit_bias: int = Field(1024, ge=1, description="tokens with a bias per request")
     max_inputs: int = Field(256, ge=1, description="texts per request for embeddings")
     max_view_tokens: int = Field(64, ge=1, description="tokens of a text that the whole model is looked at on")
+    log_requests: bool = Field(True, description="a line of JSON per request on standard error")
+    log_texts: bool = Field(False, description="with prompts and replies in it")
     ping: float = Field(15, gt=0, description="seconds between signs of life on a quiet stream")
 
 

@@ -1,8 +1,8 @@
-"""What every request passes before any route: the key, the size of its body, whether the server is stopping."""
+"""What every request passes before any route: its host, the key, the size of its body, whether the server is stopping."""
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -10,7 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutaway.serve.config import ServeConfig
 from cutaway.serve.errors import error_response
+from cutaway.serve.hosts import answers_to
 from cutaway.serve.metrics import Metrics
+from cutaway.serve.request_log import note, request_id
+from cutaway.text.tokenizer import Tokenizer
+
+Headers = Mapping[bytes, bytes]
 
 
 @dataclass
@@ -26,36 +31,57 @@ class Guard:
 
     Args:
         is_open: paths that need no key and may be asked while the server stops.
+        texts: for the log, where it shall hold what people write.
     """
 
     def __init__(
-        self, app: ASGIApp, config: ServeConfig, traffic: Traffic, metrics: Metrics, is_open: Callable[[str], bool]
+        self,
+        app: ASGIApp,
+        config: ServeConfig,
+        traffic: Traffic,
+        metrics: Metrics,
+        is_open: Callable[[str], bool],
+        texts: Tokenizer | None = None,
     ):
         self.app, self.config, self.traffic, self.metrics, self.is_open = app, config, traffic, metrics, is_open
+        self.texts = texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started, status = time.monotonic(), 499
+        headers = dict(scope["headers"])
+        id = request_id(headers.get(b"x-request-id"))
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", id.encode())]
             await send(message)
 
         self.traffic.active += 1
         try:
-            refusal = None if self.is_open(scope["path"]) else self._refuse(scope)
+            refusal = self._misdirected(headers)
+            if refusal is None and not self.is_open(scope["path"]):
+                refusal = self._refuse(scope, headers)
             await (refusal or self.app)(scope, self._limited(receive), watched)
         finally:
             self.traffic.active -= 1
-            route = getattr(scope.get("route"), "path", "other")
+            route, seconds = getattr(scope.get("route"), "path", "other"), time.monotonic() - started
             self.metrics.requests.labels(route, status).inc()
-            self.metrics.seconds.labels(route).observe(time.monotonic() - started)
+            self.metrics.seconds.labels(route).observe(seconds)
+            note(scope, id, status, seconds, self.texts)
 
-    def _refuse(self, scope: Scope) -> ASGIApp | None:
-        headers = dict(scope["headers"])
+    def _misdirected(self, headers: Headers) -> ASGIApp | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if answers_to(host, self.config.host, self.config.allowed_hosts):
+            return None
+        return error_response(
+            421, f"this server does not answer to the name {host[:200]!r}: use its address, or add it to allowed_hosts"
+        )
+
+    def _refuse(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         key = self.config.api_key
         if key is not None and not hmac.compare_digest(headers.get(b"authorization", b""), f"Bearer {key}".encode()):
             return error_response(

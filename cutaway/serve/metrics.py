@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from cutaway.infer.request import Output
 from cutaway.serve.worker import Load
 
+TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -23,6 +24,9 @@ class Metrics:
         )
         self.first_token = Histogram(
             "cutaway_first_token_seconds", "From request to first token", buckets=SECONDS, registry=registry
+        )
+        self.token_seconds = Histogram(
+            "cutaway_token_seconds", "Between two tokens of a reply", buckets=TOKEN_SECONDS, registry=registry
         )
         self.tokens = Counter(
             "cutaway_tokens",

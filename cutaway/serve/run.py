@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cutaway.core.errors import ResourceError
+from cutaway.serve import request_log
 from cutaway.serve.config import ServeConfig
 
 
@@ -44,6 +45,8 @@ def run(app: FastAPI, config: ServeConfig, ready: Callable[[str], None] = lambda
     Raises:
         ResourceError: the address is taken or not this machine's.
     """
+    if config.log_requests:
+        request_log.to_stderr()
     sock = _bind(config)
     with sock:
         host = f"[{config.host}]" if ":" in config.host else config.host

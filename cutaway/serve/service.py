@@ -126,17 +126,24 @@ class Replies:
 
     def __init__(self, service: Service, requests: Sequence[Request], submission: "Submission | Said"):
         self._service, self.requests, self.submission = service, requests, submission
+        self.model = service.loaded.name
         self.prompt_tokens = sum(len(request.prompt_ids) for request in requests)
         service.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
         self.outputs: list[list[Output]] = [[] for request in requests for _ in range(request.n)]
         self._started = time.monotonic()
         self._first: float | None = None
+        self._last = [0.0] * len(self.outputs)
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Output]]:
+        metrics = self._service.metrics
         async for number, output in self.submission:
+            now = time.monotonic()
             if self._first is None:
-                self._first = time.monotonic() - self._started
-                self._service.metrics.first_token.observe(self._first)
+                self._first = now - self._started
+                metrics.first_token.observe(self._first)
+            if self.outputs[number]:
+                metrics.token_seconds.observe(now - self._last[number])
+            self._last[number] = now
             self.outputs[number].append(output)
             yield number, output
 

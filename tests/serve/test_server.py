@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import openai
@@ -188,6 +189,82 @@ def test_a_failing_step_fails_what_runs_and_the_server_goes_on(loaded, serving, 
         assert engine.idle
 
 
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:99", "[::1]:8000", "127.9.9.9", "a.localhost."]
+)
+def test_a_loopback_server_answers_to_loopback_names(http, host):
+    assert http.get("/v1/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "192.168.0.1", "0.0.0.0", ""]
+)
+def test_and_to_no_others(http, host):
+    for path in ("/", "/health", "/v1/models", "/nothing"):
+        answer = http.get(path, headers={"Host": host})
+        assert answer.status_code == 421, path
+        assert "allowed_hosts" in answer.json()["error"]["message"]
+
+
+def test_names_can_be_allowed(loaded, serving):
+    with serving(create_app(ServeConfig(allowed_hosts=("my.box",)), loaded)) as running, running.http as http:
+        assert http.get("/v1/models", headers={"Host": "my.box:8000"}).status_code == 200
+        assert http.get("/v1/models", headers={"Host": "other.box"}).status_code == 421
+        assert http.get("/v1/models").status_code == 200
+    with serving(create_app(ServeConfig(host="0.0.0.0"), loaded)) as running, running.http as http:
+        assert http.get("/v1/models", headers={"Host": "any.box"}).status_code == 200
+
+
+class TestLog:
+    def lines(self, caplog) -> list[dict]:
+        return [json.loads(record.message) for record in caplog.records if record.name == "cutaway.requests"]
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_line_tells_what_happened_and_not_what_was_written(self, http, caplog, eventually, stream):
+        caplog.set_level("INFO", "cutaway.requests")
+        body = {**SHORT, "n": 2, "stream": stream, "messages": [{"role": "user", "content": "my secret"}]}
+        answer = http.post(CHAT, json=body, headers={"X-Request-Id": "r-1"})
+        assert answer.headers["X-Request-Id"] == "r-1"
+        eventually(lambda: len(self.lines(caplog)) == 1)
+        [line] = self.lines(caplog)
+        assert (line["id"], line["method"], line["route"], line["status"]) == ("r-1", "POST", CHAT, 200)
+        assert (line["completion_tokens"], line["finish"], line["model"]) == (4, ["length"] * 2, "tiny")
+        assert line["seconds"] >= line["first_token_seconds"] >= 0
+        assert "secret" not in caplog.text
+
+    def test_what_is_refused_has_a_line_too(self, http, caplog, eventually):
+        caplog.set_level("INFO", "cutaway.requests")
+        answer = http.post(CHAT, json={**SHORT, "temperature": -1}, headers={"X-Request-Id": "no word\x7f"})
+        eventually(lambda: len(self.lines(caplog)) == 1)
+        assert self.lines(caplog)[0]["status"] == 400
+        assert self.lines(caplog)[0]["id"] == answer.headers["X-Request-Id"] != "no word"
+
+    def test_texts_where_they_are_wanted(self, loaded, serving, caplog, eventually):
+        caplog.set_level("INFO", "cutaway.requests")
+        with serving(create_app(ServeConfig(log_texts=True), loaded)) as running, running.http as http:
+            reply = http.post(CHAT, json=SHORT).json()["choices"][0]["message"]["content"]
+        [line] = self.lines(caplog)
+        assert "<|im_start|>user\nHi" in line["prompts"][0]
+        assert line["replies"] == [reply]
+
+
+def test_the_dashboard_shows_series_that_exist(http):
+    """Every series of examples/grafana.json is told by a server that has answered something."""
+    http.post(CHAT, json={**SHORT, "response_format": {"type": "json_object"}})
+    text = http.get("/metrics").text
+    told = set(re.findall(r"^(cutaway_\w+)", text, re.MULTILINE))
+    dashboard = json.loads((Path(__file__).parents[2] / "examples" / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    wanted = {name for query in queries for name in re.findall(r"cutaway_\w+", query)}
+    assert wanted <= told
+
+    def families(names: set[str]) -> set[str]:
+        return {re.sub("_(bucket|sum|count|created|total)$", "", name) for name in names}
+
+    assert families(told) == families(wanted), "nothing that is told is not shown"
+    assert all(panel["title"] and panel["targets"] for panel in dashboard["panels"])
+
+
 def test_metrics(http):
     http.post(CHAT, json=SHORT)
     text = http.get("/metrics").text
@@ -195,6 +272,8 @@ def test_metrics(http):
         'cutaway_requests_total{route="/v1/chat/completions",status="200"}',
         "cutaway_request_seconds_count",
         "cutaway_first_token_seconds_count",
+        "cutaway_token_seconds_count",
+        "cutaway_tool_calls_total",
         'cutaway_tokens_total{kind="prompt"}',
         'cutaway_tokens_total{kind="reply"}',
         'cutaway_replies_total{reason="length"}',
