@@ -36,8 +36,7 @@ def main(
     from cutaway.core.errors import ConfigError
     from cutaway.core.files import write_text
     from cutaway.data.described import read_described
-    from cutaway.data.pairs import read_lines
-    from cutaway.data.read import ROWS, kind
+    from cutaway.data.read import ROWS, kind, read_lines
     from cutaway.evaluate.translation import TranslateConfig, score, translate_texts
     from cutaway.infer.text_of_file import texts_of_files
     from cutaway.models.load import load

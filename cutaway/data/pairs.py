@@ -4,8 +4,7 @@ They come as two text files with a pair per line (also gzipped), or as records (
 B rows, S source positions, T target positions.
 """
 
-import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +16,7 @@ from cutaway.core.errors import DataError
 from cutaway.data.batch import Rows
 from cutaway.data.described import FilesConfig
 from cutaway.data.examples import Skipped
-from cutaway.data.read import read_records
+from cutaway.data.read import read_lines, read_records
 from cutaway.data.rows import RowCorpus, RowStream, padded, sides
 from cutaway.loss.language_modelling import IGNORED
 from cutaway.text.tokenizer import Tokenizer
@@ -179,28 +178,3 @@ def collate_targets(targets: Sequence[list[int]], prompt: Sequence[int], pad_id:
     unlearned = [IGNORED] * (len(prompt) - 1)
     targets_BT, _ = padded([[*unlearned, *target] for target in targets], IGNORED)
     return target_BT, targets_BT
-
-
-def read_lines(file: Path, encoding: str) -> Iterator[str]:
-    """The lines of a text file, gzipped or not, without their ends.
-
-    Raises:
-        DataError: it is missing, or not in `encoding`.
-    """
-    opener = gzip.open if file.suffix == ".gz" else open
-    try:
-        with opener(file, "rt", encoding=encoding) as opened:
-            mark = "\ufeff"
-            for line in opened:
-                yield line.removeprefix(mark).rstrip("\n")
-                mark = ""
-    except FileNotFoundError:
-        raise DataError("no such file", field="data", value=str(file)) from None
-    except LookupError:
-        raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
-    except UnicodeDecodeError as err:
-        raise DataError(
-            f"is not {encoding}: {err.reason}", field="data", value=str(file), hint="set data.encoding"
-        ) from None
-    except (OSError, EOFError) as err:
-        raise DataError(f"cannot be read: {err}", field="data", value=str(file)) from None

@@ -5,7 +5,9 @@ be read is a `DataError` that names the file and the place.
 """
 
 import codecs
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
@@ -78,6 +80,21 @@ def read_records(paths: str | Path | Sequence[str | Path], encoding: str = "utf-
             raise DataError("is empty", field="data", value=str(file))
 
 
+def read_lines(file: Path, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines of a text file, gzipped or not, without their ends.
+
+    Raises:
+        DataError: it is missing, damaged, binary or not in `encoding`; where.
+    """
+    try:
+        for line in _lines(file, encoding, zipped=file.suffix == ".gz"):
+            yield line.removesuffix("\n").removesuffix("\r")
+    except FileNotFoundError:
+        raise DataError("no such file", field="data", value=str(file)) from None
+    except (OSError, EOFError, zlib.error) as err:
+        raise DataError(f"cannot be read: {err}", field="data", value=str(file)) from None
+
+
 def _read(file: Path, encoding: str) -> Iterator[Record]:
     match kind(file):
         case ".jsonl" | ".ndjson":
@@ -89,14 +106,14 @@ def _read(file: Path, encoding: str) -> Iterator[Record]:
     return _read_text(file, encoding)
 
 
-def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+def _lines(file: Path, encoding: str, longest: int = -1, zipped: bool = False) -> Iterator[str]:
     """Lines of a text file, in parts where they have more than `longest` bytes; names the byte where the encoding fails."""
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
         raise DataError("unknown encoding", field="data.encoding", value=encoding) from None
     number, place, line = 1, 0, ""
-    with file.open("rb") as opened:
+    with gzip.open(file) if zipped else file.open("rb") as opened:
         while True:
             part = opened.readline(longest)
             if b"\0" in part and encoding.replace("-", "").lower().startswith("utf8"):

@@ -1,5 +1,6 @@
 """Reading what users have, and saying what is wrong with the rest."""
 
+import gzip
 import json
 import os
 
@@ -9,7 +10,7 @@ from pyarrow import parquet
 
 from cutaway.core.errors import DataError
 from cutaway.data import read
-from cutaway.data.read import find_files, read_records
+from cutaway.data.read import find_files, read_lines, read_records
 
 
 def values(path, **settings):
@@ -140,6 +141,28 @@ def test_missing_and_hopeless_places(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             find_files(path)
+
+
+@pytest.mark.parametrize("opener", [open, gzip.open])
+def test_lines_without_their_ends(tmp_path, opener):
+    file = tmp_path / ("a.gz" if opener is gzip.open else "a.txt")
+    with opener(file, "wb") as opened:
+        opened.write("\ufeffone\r\n\ntwo 上\nthree".encode())
+    assert list(read_lines(file)) == ["one", "", "two 上", "three"]
+    with opener(file, "wb") as opened:
+        opened.write(b"fine\n\xff")
+    with pytest.raises(DataError, match="byte 5 in line 2"):
+        list(read_lines(file))
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    whole = gzip.compress(bytes(range(1, 100)) * 9)
+    for content in (b"no", whole[:-9], whole[:12] + b"\xff\xff\xff" + whole[15:]):
+        (tmp_path / "a.gz").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.gz"):
+            list(read_lines(tmp_path / "a.gz"))
+    with pytest.raises(DataError, match="no such file"):
+        list(read_lines(tmp_path / "b.gz"))
 
 
 def test_an_unknown_encoding_is_named(tmp_path):
