@@ -9,12 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutaway.lens.hooks import Call, capture, name_of
-
-
-def block_names(model: Any) -> list[str]:
-    """The names of a decoder's blocks, first to last."""
-    return [name_of(model, block) for block in model.blocks]
+from cutaway.lens.hooks import Call, capture
+from cutaway.lens.layers import block_names
 
 
 @torch.inference_mode()

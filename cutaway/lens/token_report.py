@@ -30,7 +30,8 @@ from cutaway.decode.processors import History, Processor, chain
 from cutaway.decode.sampling import Sampling
 from cutaway.lens.attention import last_row
 from cutaway.lens.hooks import capture, module_names
-from cutaway.lens.logit_lens import block_names, logit_lens, stream_at_end
+from cutaway.lens.layers import block_names
+from cutaway.lens.logit_lens import logit_lens, stream_at_end
 from cutaway.models.load import Loaded
 from cutaway.nn.attention import Attend
 from cutaway.text.tokenizer import Tokenizer

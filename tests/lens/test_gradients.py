@@ -4,7 +4,7 @@ import torch
 
 from cutaway.lens.gradients import vjp
 from cutaway.lens.hooks import capture
-from cutaway.lens.logit_lens import block_names
+from cutaway.lens.layers import block_names
 
 
 def test_vjp_of_a_block_equals_autograd(model):
