@@ -5,8 +5,8 @@ change least: with H = Σ x xᵀ over its inputs and U the upper Cholesky factor
 (w − q) / U[j, j] · U[j, k] from every column k after it.
 
 Ours differs from the paper in two places. Scales are searched block by block (`fit`), on the columns as they have become by then,
-with H's diagonal as importance. And H gets a share of its own diagonal, not of that diagonal's mean: features a thousand times as
-large as the others (Sun et al. 2024) would otherwise set the damping for all.
+with H's diagonal as importance. And H gets a share of its own diagonal and of that diagonal's median, instead of its mean:
+features a thousand times as large as the others (Sun et al. 2024) would otherwise set the damping for all.
 
 Shapes: R rows, C columns, W columns of a block.
 """
@@ -18,7 +18,7 @@ from cutaway.quant.encode import RULES, encode
 from cutaway.quant.fit import nearest
 from cutaway.quant.formats import FORMATS, Blocks
 
-DAMPING = 0.3  # of H's diagonal, added to it
+DAMPING = 0.3  # of H's diagonal, and of its median, added to it; chosen on SmolLM2
 
 
 def gptq(weights_RC: Tensor, inputs_CC: Tensor, name: str, damping: float = DAMPING) -> Tensor:
@@ -57,5 +57,5 @@ def _factor(inputs_CC: Tensor, damping: float) -> Tensor:
     """U; columns of which nothing was ever read stand alone."""
     H = inputs_CC.double()
     silent = H.diagonal() <= 0
-    H = H + torch.diag(damping * H.diagonal() + silent)
+    H = H + torch.diag(damping * (H.diagonal() + H.diagonal().median()) + silent)
     return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(H)), upper=True).float()

@@ -43,7 +43,7 @@ def test_codes_equal_a_loop_as_the_paper_states_it(layer):
     found = read(gptq(weights, H.float(), "Q4_0"), "Q4_0").double()
     scale = found.abs().amax(1) / 8  # every row has a code of −8, so that its scale can be read off
     scale = torch.where((found / scale[:, None]).min(1).values <= -7.99, scale, -scale)
-    left, H = weights.double().clone(), H + 0.3 * torch.diag(H.diagonal())
+    left, H = weights.double().clone(), H + 0.3 * torch.diag(H.diagonal() + H.diagonal().median())
     for j in range(32):
         code = (left[:, j] / scale).round().clamp(-8, 7)
         inverse = torch.linalg.inv(H[j:, j:])
@@ -52,6 +52,15 @@ def test_codes_equal_a_loop_as_the_paper_states_it(layer):
         left[:, j] = code * scale
     same = (found - left).abs().amax(1) < 1e-6
     assert same.float().mean() > 0.8  # the others never use the outermost code
+
+
+def test_features_of_very_different_sizes(layer):
+    """Nothing that small features could mend for large ones makes their weights grow beyond the codes."""
+    weights, x_NC = layer[0], layer[1] * torch.rand(256, generator=torch.Generator().manual_seed(1)) ** 4
+    wanted = x_NC @ weights.T
+    found, nearest = gptq(weights, x_NC.T @ x_NC, "Q4_0"), encode(weights, "Q4_0")
+    errors = [((x_NC @ read(blocks, "Q4_0").T - wanted) ** 2).mean() for blocks in (found, nearest)]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_features_that_are_never_read_are_rounded_to_the_nearest(layer):
