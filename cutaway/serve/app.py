@@ -21,8 +21,10 @@ from cutaway.serve.config import ServeConfig
 from cutaway.serve.gallery import gallery_routes
 from cutaway.serve.guard import Guard, Traffic
 from cutaway.serve.page import Page
+from cutaway.serve.responses import response_routes
 from cutaway.serve.routes import health_routes, inspection_routes, model_routes
 from cutaway.serve.service import Service
+from cutaway.serve.tokens import token_routes
 from cutaway.serve.views import view_routes
 
 
@@ -55,6 +57,8 @@ def create_app(
     for router in (
         chat_routes(service),
         completion_routes(service),
+        response_routes(service),
+        token_routes(service),
         model_routes(service),
         inspection_routes(service),
         view_routes(service),

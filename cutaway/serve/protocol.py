@@ -33,6 +33,9 @@ AS_IT_IS: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "best_of": (1,),
     "suffix": ("",),
+    "truncation": ("disabled",),  # of /v1/responses, as the next
+    "background": (False,),
+    "include": ([],),
 }
 MAX_ALTERNATIVES = 20
 
@@ -212,7 +215,15 @@ class Documents(Body):
     where: dict[str, str] = Field({}, max_length=3)
 
 
-class ChatRequest(Generation):
+class ToolSettings(Body):
+    """Functions that a reply may or must call."""
+
+    tools: list[Tool] = Field([], max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
+    parallel_tool_calls: bool = True
+
+
+class ChatRequest(Generation, ToolSettings):
     """The body of `POST /v1/chat/completions`."""
 
     messages: list[Message] = Field(min_length=1)
@@ -222,9 +233,6 @@ class ChatRequest(Generation):
     top_logprobs: int = Field(0, ge=0, le=MAX_ALTERNATIVES)
     documents: bool | Documents = False
     inspect: bool = False
-    tools: list[Tool] = Field([], max_length=128)
-    tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
-    parallel_tool_calls: bool = True
 
     @model_validator(mode="after")
     def _messages_say_something(self) -> "ChatRequest":
@@ -291,11 +299,52 @@ class EmbeddingRequest(Body):
     encoding_format: Literal["float", "base64"] = "float"
 
 
-class TokenizeRequest(Body):
+class RerankRequest(Body):
+    """The body of `POST /v1/rerank`."""
+
+    model: str | None = None
+    query: str = Field(min_length=1)
+    documents: list[str | dict[str, str]] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool = True
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents' texts."""
+        for number, one in enumerate(self.documents):
+            if not (one if isinstance(one, str) else one.get("text")):
+                raise RequestError("holds no text", field=f"documents.{number}")
+        return [one if isinstance(one, str) else one["text"] for one in self.documents]
+
+
+class PiecesRequest(Body):
     """The body of `POST /v1/tokenize`."""
 
     model: str | None = None
     text: str
+
+
+class TokenizeRequest(ToolSettings):
+    """The body of `POST /tokenize`: a text or a conversation."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] = []
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+
+    @model_validator(mode="after")
+    def _one(self) -> "TokenizeRequest":
+        if (self.prompt is None) == (not self.messages):
+            raise RequestError("is required, or messages, and not both", field="prompt")
+        return self
+
+
+class DetokenizeRequest(Body):
+    """The body of `POST /detokenize`."""
+
+    model: str | None = None
+    tokens: list[int]
 
 
 class InspectRequest(Body):

@@ -3,6 +3,7 @@
 import base64
 from dataclasses import asdict
 from typing import Any
+from uuid import uuid4
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,14 +12,15 @@ from starlette.responses import JSONResponse
 from cutaway.core.errors import RequestError
 from cutaway.lens.layers import inputs_of
 from cutaway.lens.token_report import token_report
+from cutaway.retrieve.embed import Embedder
 from cutaway.serve.errors import Missing
 from cutaway.serve.guard import Traffic
-from cutaway.serve.protocol import EmbeddingRequest, InspectRequest, TokenizeRequest
+from cutaway.serve.protocol import EmbeddingRequest, InspectRequest, RerankRequest
 from cutaway.serve.service import Service
 
 
 def model_routes(service: Service) -> APIRouter:
-    """`/v1/models`, `/v1/embeddings`."""
+    """`/v1/models`, `/v1/embeddings`, `/v1/rerank`."""
     router = APIRouter()
 
     def listed() -> list[dict[str, Any]]:
@@ -43,12 +45,32 @@ def model_routes(service: Service) -> APIRouter:
                 return found
         raise Missing(f"no such model: {id!r}", "model", "model_not_found")
 
+    def embedding_model(name: str | None) -> Embedder:
+        if service.embedder is None:
+            raise Missing("no embedding model is served", "model", "model_not_found")
+        service.check_model(name, service.embedder.name)
+        return service.embedder
+
+    @router.post("/v1/rerank")
+    async def rerank(body: RerankRequest) -> dict[str, Any]:
+        embedder, texts = embedding_model(body.model), body.texts
+        if len(texts) > service.config.max_inputs:
+            raise RequestError("has too many texts", field="documents", hint=f"at most {service.config.max_inputs}")
+        vectors = await service.worker.call(lambda: embedder.encode([body.query, *texts]).float())
+        scores = (vectors[1:] @ vectors[0]).tolist()
+        best = sorted(range(len(texts)), key=lambda number: -scores[number])[: body.top_n]
+        results = [
+            {"index": number, "relevance_score": scores[number]}
+            | ({"document": {"text": texts[number]}} if body.return_documents else {})
+            for number in best
+        ]
+        tokens = sum(min(count, embedder.max_tokens) for count in embedder.count([body.query, *texts]))
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"id": f"rerank-{uuid4().hex}", "model": embedder.name, "results": results, "usage": usage}
+
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest) -> dict[str, Any]:
-        embedder = service.embedder
-        if embedder is None:
-            raise Missing("no embedding model is served", "model", "model_not_found")
-        service.check_model(body.model, embedder.name)
+        embedder = embedding_model(body.model)
         texts = [body.input] if isinstance(body.input, str) else body.input
         if not texts or "" in texts:
             raise RequestError("holds no text", field="input")
@@ -72,15 +94,8 @@ def model_routes(service: Service) -> APIRouter:
 
 
 def inspection_routes(service: Service) -> APIRouter:
-    """`/v1/tokenize`, `/v1/inspect`, `/v1/passages`."""
+    """`/v1/inspect`, `/v1/passages`."""
     router = APIRouter()
-
-    @router.post("/v1/tokenize")
-    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
-        service.check_model(body.model)
-        pieces = service.tokenizer.pieces(body.text)
-        tokens = [{"id": piece.id, "text": piece.text, "start": piece.start, "end": piece.end} for piece in pieces]
-        return {"ids": [piece.id for piece in pieces], "tokens": tokens, "count": len(pieces)}
 
     @router.post("/v1/inspect")
     async def inspect(body: InspectRequest) -> dict[str, Any]:

@@ -20,10 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class EventStream(EventSourceResponse):
-    """Chunks as events, `[DONE]` last; however it ends, nothing of the request outlives it."""
+    """Chunks as events; however it ends, nothing of the request outlives it.
 
-    def __init__(self, chunks: AsyncIterator[dict[str, Any]], replies: Replies, ping: float):
-        super().__init__(_events(chunks), ping=ping, headers={"X-Accel-Buffering": "no"})
+    Args:
+        ping: seconds of silence before a sign of life.
+        named: chunks have a `type`, which is the event's name, and the last says that it is; else `[DONE]` follows it.
+    """
+
+    def __init__(self, chunks: AsyncIterator[dict[str, Any]], replies: Replies, ping: float, named: bool = False):
+        super().__init__(_events(chunks, named), ping=ping, headers={"X-Accel-Buffering": "no"})
         self._replies = replies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,11 +38,12 @@ class EventStream(EventSourceResponse):
             self._replies.submission.close()
 
 
-async def _events(chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, str]]:
+async def _events(chunks: AsyncIterator[dict[str, Any]], named: bool) -> AsyncIterator[dict[str, str]]:
     try:
         async for chunk in chunks:
-            yield {"data": json.dumps(chunk)}
-        yield {"data": "[DONE]"}
+            yield {"data": json.dumps(chunk)} | ({"event": chunk["type"]} if named else {})
+        if not named:
+            yield {"data": "[DONE]"}
     except Exception as err:  # the status is sent already; the client is told in the stream
         if not isinstance(err, CutawayError | EngineFailed):
             log.exception("a stream failed")

@@ -11,7 +11,7 @@ from typing import Any
 
 from cutaway.core.errors import RequestError
 from cutaway.decode.grammar import Constraint, json_rule
-from cutaway.serve.protocol import ChatRequest, Message, NamedTool, Tool
+from cutaway.serve.protocol import Message, NamedTool, Tool, ToolSettings
 from cutaway.serve.tool_calls import HERMES, LLAMA, ReplyParser
 
 _MOST_CALLS = 8  # that a reply must consist of, when calls are required
@@ -24,7 +24,7 @@ class ToolUse:
         RequestError: a choice that is not among the tools, or parameters that are no object.
     """
 
-    def __init__(self, body: ChatRequest, template: str):
+    def __init__(self, body: ToolSettings, template: str):
         self.template_knows = bool(re.search(r"\btools\b", template))
         tagged = HERMES.opening in template or not self.template_knows
         self.form = HERMES if tagged or '"parameters"' not in template else LLAMA

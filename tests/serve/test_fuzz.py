@@ -19,7 +19,11 @@ MESSAGES = st.lists(
 BODIES = {
     "/v1/chat/completions": {"messages": MESSAGES},
     "/v1/completions": {"prompt": st.text(max_size=9) | st.lists(st.integers(-5, 300), max_size=5)},
+    "/v1/responses": {"input": st.text(max_size=9)},
+    "/v1/rerank": {"query": st.text(max_size=9), "documents": st.lists(st.text(max_size=9), max_size=3)},
     "/v1/tokenize": {"text": st.text()},
+    "/tokenize": {"prompt": st.text()},
+    "/detokenize": {"tokens": st.lists(st.integers(-5, 300), max_size=5)},
     "/v1/inspect": {"ids": st.lists(st.integers(-1, 300), max_size=5), "position": st.integers(-2, 6)},
     "/v1/embeddings": {"input": st.text(max_size=9)},
 }
@@ -30,8 +34,9 @@ def requests(draw, fields: dict[str, list[str]]):
     """A route with a body that is nearly right: some of its fields, one or two of them with any value at all."""
     path = draw(st.sampled_from(sorted(BODIES)))
     body = draw(st.fixed_dictionaries({"model": st.just("tiny"), **BODIES[path]}))
-    if "max_tokens" in fields[path]:
-        body["max_tokens"] = draw(st.integers(1, 3))
+    for name in ("max_tokens", "max_output_tokens"):
+        if name in fields[path]:
+            body[name] = draw(st.integers(1, 3))
     for name in draw(st.lists(st.sampled_from([*fields[path], "tools", "other"]), max_size=2)):
         body[name] = draw(VALUES | st.floats(0, 2) | st.integers(0, 5))
     return path, body
