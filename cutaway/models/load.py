@@ -51,9 +51,6 @@ def load(spec: str | Path, *, dtype: str = "auto", device: str = "auto", extend:
         ConfigError: what cannot be of the settings.
     """
     longer = None if extend is None else read_extension(extend)
-    if longer and longer.kind == "sinks" and dtype == STORED:
-        why = "the kernels of stored blocks know no sinks"
-        raise ConfigError(why, field="extend", value=extend, hint="dtype bfloat16 or float32")
     path = find(spec)
     target = pick_device(device)
     number = None if dtype == STORED else pick_dtype(dtype, target)

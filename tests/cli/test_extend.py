@@ -65,9 +65,9 @@ def test_what_is_written_is_read_by_transformers(extend, folder, tmp_path):
     assert not torch.allclose(plain.logits(plain(ids)), expected, atol=0.1)
 
 
-def test_sinks_are_read_back_and_are_not_for_stored_blocks(folder, tmp_path):
+def test_sinks_are_read_back(folder, tmp_path):
     run("convert", folder, str(tmp_path / "longer"), "--extend", "sinks=4,window=20,sinks=2")
     again = load(tmp_path / "longer").model
     assert (again.context, again.window, again.sinks) == (4 * CONTEXT, 20, 2)
-    with pytest.raises(ConfigError, match=r"extend='sinks=4'.*no sinks"):
-        load(folder, dtype="stored", extend="sinks=4")
+    with pytest.raises(ConfigError, match=r"extend\.window=65"):
+        load(folder, extend="sinks=4,sinks=0,window=65")
