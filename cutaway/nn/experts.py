@@ -157,7 +157,9 @@ def apply_experts(x_ND: Tensor, routing: Routing, experts: nn.Module) -> Tensor:
         order, counts_E = torch.cat(parts), [len(part) for part in parts]
     token_of = (order // K).clamp(max=N - 1)
     weights = functional.pad(routing.weights_NK.flatten(), (0, 1)).index_select(0, order).to(x_ND.dtype)
-    x_MD = _as_multiplied(x_ND).index_select(0, token_of)  # on the CPU the gradient of indexing takes five times as long
+    x_MD = _as_multiplied(x_ND).index_select(
+        0, token_of
+    )  # on the CPU the gradient of indexing takes five times as long
     y_MD = _each(experts, x_MD, counts_E) if isinstance(experts, nn.ModuleList) else experts(x_MD, counts_E)
     return torch.zeros_like(x_ND).index_add_(0, token_of, y_MD * weights[:, None])
 
@@ -182,12 +184,18 @@ def load(routing: Routing) -> Tensor:
     return torch.bincount(routing.experts_NK.flatten(), minlength=E) / routing.experts_NK.numel()
 
 
-def balance_loss(routing: Routing) -> Tensor:
+def balance_loss(routing: Routing, real_N: Tensor | None = None) -> Tensor:
     """E · Σ_e f_e · p_e (Fedus et al. 2022, eq. 4-6): f_e assignments of e per token, p_e its mean probability.
 
     k when the load is even, more when it is not.
+
+    Args:
+        real_N: true where a token is no padding, which does not count; None: all are.
     """
-    N, E = routing.logits_NE.shape
-    f_E = torch.bincount(routing.experts_NK.flatten(), minlength=E) / N
-    p_E = routing.logits_NE.float().softmax(-1).mean(0)
+    logits_NE, experts_NK = routing.logits_NE, routing.experts_NK
+    if real_N is not None:
+        logits_NE, experts_NK = logits_NE[real_N], experts_NK[real_N]
+    N, E = max(1, len(logits_NE)), logits_NE.shape[1]
+    f_E = torch.bincount(experts_NK.flatten(), minlength=E) / N
+    p_E = logits_NE.float().softmax(-1).sum(0) / N
     return E * (f_E * p_E).sum()

@@ -44,13 +44,13 @@ PLAIN = LossConfig(balance=0.0)
 def causal_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
     """Next-token prediction."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=document_mask(batch.segments_BT))
-    return token_loss(model, h_BTD, batch.targets_BT, config)
+    return token_loss(model, h_BTD, batch.targets_BT, config, batch.segments_BT != 0)
 
 
 def masked_lm(model: Any, batch: Batch, config: LossConfig = PLAIN) -> tuple[Tensor, int, Metrics]:
     """The tokens behind the masks, from both sides; on an encoder, or on a decoder without its causal mask."""
     h_BTD = model(batch.ids_BT, positions_BT=batch.positions_BT, mask_BTS=same_segment(batch.segments_BT))
-    return token_loss(model, h_BTD, batch.targets_BT, config)
+    return token_loss(model, h_BTD, batch.targets_BT, config, batch.segments_BT != 0)
 
 
 def masked_lm_with_pairs(
@@ -73,8 +73,13 @@ def seq2seq_lm(model: Any, batch: PairBatch, config: LossConfig = PLAIN) -> tupl
     return token_loss(model, h_BTD, batch.targets_BT, config)
 
 
-def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig) -> tuple[Tensor, int, Metrics]:
+def token_loss(
+    model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig, real_BT: Tensor | None = None
+) -> tuple[Tensor, int, Metrics]:
     """Cross-entropy of the targets. Only supervised positions go through the output head, and never all at once.
+
+    Args:
+        real_BT: true where a token is no padding, for the balance of experts; None: all are.
 
     Raises:
         ConfigError: an adaptive head, and a term of the loss that it does not have.
@@ -95,7 +100,8 @@ def token_loss(model: Any, h_BTD: Tensor, targets_BT: Tensor, config: LossConfig
     metrics: Metrics = {"supervised": targets_N.numel() / supervised.numel()}
     routings = [layer.routing for layer in expert_layers(model).values() if layer.routing]
     if config.balance and routings:
-        balance = torch.stack([balance_loss(routing) for routing in routings]).mean()
+        real_N = None if real_BT is None else real_BT.flatten()
+        balance = torch.stack([balance_loss(routing, real_N) for routing in routings]).mean()
         loss = loss + config.balance * targets_N.numel() * balance
         metrics["balance"] = balance.detach()
     if kept := [routing.kept_NK.float().mean() for routing in routings if routing.kept_NK is not None]:

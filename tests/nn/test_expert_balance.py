@@ -19,7 +19,7 @@ from cutaway.models.huggingface import load_model, save_model
 from cutaway.models.mixtral import MixtralConfig
 from cutaway.nn.experts import Routing, expert_layers, load, move_biases, route, within_capacity
 from cutaway.train import loop
-from cutaway.train.objectives import PLAIN, causal_lm
+from cutaway.train.objectives import PLAIN, LossConfig, causal_lm
 from cutaway.train.pretrain import PretrainConfig, pretrain
 
 SMALL = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2)
@@ -190,3 +190,20 @@ def test_a_stopped_run_goes_on_with_its_biases(words, tmp_path, monkeypatch):
 def test_a_value_that_cannot_be_is_named(name):
     with pytest.raises(ConfigError, match=f"{name}=0"):
         make_config(MixtralConfig, {**FAMILIES["mixtral"], name: 0})
+
+
+def test_padding_changes_no_balance():
+    """What padding holds, and how much of it there is, leaves the loss as it is."""
+    model, ids = made("mixtral"), torch.randint(40, (2, 12))
+    losses = []
+    for filled in (0, 7):
+        padded = torch.full((2, 12), filled)
+        padded[:, :8] = ids[:, :8]
+        real = torch.arange(12).expand(2, 12) < 8
+        targets = padded.roll(-1, 1).where(real.roll(-1, 1) & real, -100)
+        made_batch = Batch(padded, targets, torch.arange(12).expand(2, 12), real.long())
+        losses.append(causal_lm(model, made_batch, LossConfig(balance=10.0))[0])
+    short = Batch(ids[:, :8], ids[:, :8].roll(-1, 1), torch.arange(8).expand(2, 8), torch.ones(2, 8).long())
+    short.targets_BT[:, -1] = -100
+    for loss in losses:
+        torch.testing.assert_close(loss, causal_lm(model, short, LossConfig(balance=10.0))[0])

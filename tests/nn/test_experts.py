@@ -42,6 +42,15 @@ def test_weights():
     torch.testing.assert_close(biased.weights_NK, logits.softmax(-1)[:, [3, 1]])
 
 
+def test_padding_does_not_count_in_the_balance_loss():
+    torch.manual_seed(0)
+    logits = torch.randn(9, 4)
+    real = torch.arange(9) < 6
+    assert balance_loss(route(logits, 2, True), real) == balance_loss(route(logits[:6], 2, True))
+    assert balance_loss(route(logits, 2, True), real & False) == 0
+    assert balance_loss(route(logits, 2, True), real) != balance_loss(route(logits, 2, True))
+
+
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_balance_loss_is_least_when_the_load_is_even(k):
     logits = torch.randn(40, 6)
