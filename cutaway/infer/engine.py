@@ -8,7 +8,7 @@
 One thread owns it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -62,6 +62,7 @@ class Engine:
         config: how much runs at once.
         runner: what computes; by default native kernels where they suit the model, else its own modules.
         drafter: what guesses; by default what the configuration says.
+        adapted: variants of the model that requests may name (`Request.adapter`), on the same weights.
 
     Raises:
         ConfigError: the model is no decoder.
@@ -74,11 +75,13 @@ class Engine:
         config: EngineConfig | None = None,
         runner: Runner | None = None,
         drafter: Drafter | None = None,
+        adapted: Mapping[str, Any] | None = None,
     ):
         check_decoder(loaded.model)
         self.config = c = config or EngineConfig()
         self.model, self.tokenizer, self.name = loaded.model, loaded.tokenizer, loaded.name
         self.context = min(c.context or self.model.context, self.model.context)
+        self.adapted = dict(adapted or {})
         self._runner = runner or self._make_runner()
         self._drafter = drafter
         if drafter is None and c.speculative is not None:
@@ -124,6 +127,8 @@ class Engine:
         )
         if any(not 0 <= id < V for id in request.opening):
             raise RequestError(f"holds a token id outside 0 to {V - 1}", field="opening")
+        if request.adapter and request.adapter not in self.adapted:
+            raise RequestError("no such adapter", field="adapter", value=request.adapter)
         if "" in request.stop:
             raise RequestError("holds an empty string", field="stop")
         if request.max_tokens is not None and request.max_tokens < 1:
@@ -228,10 +233,10 @@ class Engine:
             one.guesses = guesses[: one.max_tokens - one.written - 1]
 
     def _make_runner(self) -> Runner:
-        if native_decoder.suits(self.model):
+        if not self.adapted and native_decoder.suits(self.model):
             count = self._count_blocks(native_decoder.block_bytes(self.model))
             return native_decoder.NativeDecoder(self.model, count, self.context)
-        return TorchRunner(self.model, self._count_blocks(torch_runner.block_bytes(self.model)))
+        return TorchRunner(self.model, self._count_blocks(torch_runner.block_bytes(self.model)), self.adapted)
 
     def _count_blocks(self, size_of_one: int) -> int:
         c, one = self.config, blocks_for(self.context)
@@ -257,7 +262,7 @@ class Engine:
 def _work(chunk: Chunk[Reply]) -> Work:
     one = chunk.sequence
     ids = [*one.ids[chunk.start : chunk.stop], *chunk.guesses]
-    return Work(ids, chunk.start, one.table, one.wanted(chunk), one.request.inputs)
+    return Work(ids, chunk.start, one.table, one.wanted(chunk), one.request.inputs, one.request.adapter)
 
 
 def gather(outputs: Sequence[Output]) -> Completion:

@@ -31,7 +31,7 @@ class Reply(TokenSequence):
             request.id,
             request.prompt_ids,
             request.priority,
-            request.cache_salt,
+            f"{len(request.adapter)}:{request.adapter}{request.cache_salt}",
             self._input_bytes if request.inputs else None,
             reuse=request.prompt_logprobs is None,  # what was read before has left no logits
         )

@@ -30,6 +30,7 @@ class Request:
         n: replies; each has a seed of its own, counted on from that of `sampling`.
         priority: a lower number goes first.
         prompt_logprobs: None, or how many alternatives to report with each token of the prompt.
+        adapter: which of the engine's adapters the model has; none by default.
         grammar: what the reply must be, compiled.
         cache_salt: requests with different ones share nothing in the cache.
     """
@@ -46,6 +47,7 @@ class Request:
     priority: int = 0
     prompt_logprobs: int | None = None
     cache_salt: str = ""
+    adapter: str = ""
     grammar: Grammar | None = None
     id: str = field(default_factory=lambda: f"req-{next(_numbers)}")
 

@@ -21,6 +21,7 @@ class Work:
         wanted: which of `ids` the logits are asked for.
         inputs: what the model reads besides the ids of the prompt (see `Request`), from position 0; none of `ids` lies behind
             their end if one lies before.
+        adapter: which variant of the model computes it (see `Request`).
     """
 
     ids: Sequence[int]
@@ -28,6 +29,7 @@ class Work:
     table: Sequence[int]
     wanted: Sequence[int]
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    adapter: str = ""
 
 
 class Runner(Protocol):

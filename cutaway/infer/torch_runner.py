@@ -3,7 +3,8 @@
 B rows, T tokens, D model width, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -22,11 +23,14 @@ def block_bytes(model: Any) -> int:
 class TorchRunner:
     """A decoder (`docs/architecture.md`, Models) with a cache.
 
-    Sequences with as many tokens in a step are one batch.
+    Sequences with as many tokens in a step are one batch, if they have the same adapter.
+
+    Args:
+        adapted: variants of the model by the names of their adapters, on the same weights.
     """
 
-    def __init__(self, model: Any, n_blocks: int):
-        self.model, self.n_blocks = model, n_blocks
+    def __init__(self, model: Any, n_blocks: int, adapted: Mapping[str, Any] | None = None):
+        self.model, self.n_blocks, self._models = model, n_blocks, {"": model, **(adapted or {})}
         self.device = model.embedding.weight.device
         self._cache = PagedCache(model.new_cache(1, n_blocks * BLOCK_SIZE), BLOCK_SIZE)
         self._lost: set[int] = set()  # blocks of which something was not a number
@@ -34,10 +38,10 @@ class TorchRunner:
     @torch.inference_mode()
     def run(self, work: Sequence[Work]) -> Tensor:
         """As `Runner.run`."""
-        batches: dict[tuple[int, int], list[int]] = {}
+        batches: dict[tuple[int, int, str], list[int]] = {}
         for number, one in enumerate(work):
             alone = number if self._reads_inputs(one) else -1
-            batches.setdefault((len(one.ids), alone), []).append(number)
+            batches.setdefault((len(one.ids), alone, one.adapter), []).append(number)
         wanted: dict[int, Tensor] = {}
         for numbers in batches.values():
             numbers.sort(key=lambda number: work[number].table[0])  # rows side by side need no gathering
@@ -45,13 +49,22 @@ class TorchRunner:
             for number, h_TD in zip(numbers, hidden_BTD, strict=True):
                 wanted[number] = h_TD[list(work[number].wanted)]
         h_ND = torch.cat([wanted[number] for number in range(len(work))])
-        return self.model.logits(h_ND).float() if len(h_ND) else h_ND.float()
+        return self._logits([one.adapter for one in work for _ in one.wanted], h_ND)
 
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         """As `Runner.copy`."""
         self._cache.copy(source, target)
         (self._lost.add if source in self._lost else self._lost.discard)(target)
+
+    def _logits(self, adapters: Sequence[str], h_ND: Tensor) -> Tensor:
+        """Logits of rows, each by its adapter's model: an adapter may change the head too."""
+        if len(set(adapters)) < 2:
+            return self._models[adapters[0]].logits(h_ND).float() if adapters else h_ND.float()
+        order = sorted(range(len(adapters)), key=lambda row: adapters[row])
+        groups = [list(group) for _, group in groupby(order, key=lambda row: adapters[row])]
+        logits_NV = torch.cat([self._models[adapters[rows[0]]].logits(h_ND[rows]).float() for rows in groups])
+        return logits_NV[torch.tensor(order, device=h_ND.device).argsort()]
 
     def _forward(self, batch: Sequence[Work]) -> Tensor:
         T = len(batch[0].ids)
@@ -60,7 +73,7 @@ class TorchRunner:
         inputs = batch[0].inputs if self._reads_inputs(batch[0]) else {}
         start = batch[0].start
         more = {name: value[None, start : start + T].to(self.device) for name, value in inputs.items()}
-        h_BTD = self.model(ids_BT, cache=rows, **more)
+        h_BTD = self._models[batch[0].adapter](ids_BT, cache=rows, **more)
         self._lost.difference_update(*(one.table[blocks_for(one.start) : blocks_for(one.start + T)] for one in batch))
         if self._lost or not h_BTD.isfinite().all():
             for one, h_TD in zip(batch, h_BTD, strict=True):

@@ -4,10 +4,11 @@ app = create_app(ServeConfig(), load("smollm2-135m-instruct"), index=Index.open(
 run(app)
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from torch import nn
 
 from cutaway import __version__
 from cutaway.core.files import resource
@@ -29,18 +30,27 @@ from cutaway.serve.views import view_routes
 
 
 def create_app(
-    config: ServeConfig, loaded: Loaded, index: Index | None = None, embedder: Embedder | None = None
+    config: ServeConfig,
+    loaded: Loaded,
+    index: Index | None = None,
+    embedder: Embedder | None = None,
+    adapters: Mapping[str, nn.Module] | None = None,
 ) -> FastAPI:
     """Build the application; its engine's thread runs from start-up to shut-down.
 
     Args:
         index: what `documents: true` answers from.
         embedder: what `/v1/embeddings` serves; that of the index by default.
+        adapters: variants of the model by name (`serve.adapters`), served beside it.
 
     Raises:
         ResourceError: no memory for the engine's cache.
     """
-    service, traffic, page = Service(config, loaded, index, embedder), Traffic(), Page(resource("web"))
+    service, traffic, page = (
+        Service(config, loaded, index, embedder, adapters or {}),
+        Traffic(),
+        Page(resource("web")),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -97,7 +97,7 @@ class ChatReply:
     ):
         self.service, self.body, self.replies, self.grounding = service, body, replies, grounding
         self._parsers = [use.parser() for _ in replies.outputs]
-        self.head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": service.loaded.name}
+        self.head = {"id": f"chatcmpl-{uuid4().hex}", "created": int(time.time()), "model": replies.model}
 
     async def whole(self) -> dict[str, Any]:
         """`chat.completion`."""

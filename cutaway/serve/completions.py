@@ -72,7 +72,7 @@ class CompletionReply:
             "id": f"cmpl-{uuid4().hex}",
             "object": "text_completion",
             "created": int(time.time()),
-            "model": service.loaded.name,
+            "model": replies.model,
         }
         self._offsets = [Offsets() for _ in replies.outputs]
 

@@ -19,6 +19,9 @@ class Metrics:
         self.requests = Counter(
             "cutaway_requests", "Answers by route and status", ["route", "status"], registry=registry
         )
+        self.model_requests = Counter(
+            "cutaway_model_requests", "Requests for replies by model or adapter", ["model"], registry=registry
+        )
         self.seconds = Histogram(
             "cutaway_request_seconds", "From request to end of answer", ["route"], buckets=SECONDS, registry=registry
         )

@@ -28,6 +28,7 @@ def model_routes(service: Service) -> APIRouter:
         chat = {"kind": "chat", "context": service.engine.context, "documents": service.index is not None}
         chat["parts"] = "parts" in inputs_of(service.loaded.model)
         found: list[dict[str, Any]] = [{"id": service.loaded.name, **base, **chat}]
+        found += [{"id": name, **base, **chat, "parent": service.loaded.name} for name in service.adapters]
         if service.embedder:
             found.append(
                 {"id": service.embedder.name, **base, "kind": "embedding", "context": service.embedder.max_tokens}
@@ -99,11 +100,11 @@ def inspection_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/inspect")
     async def inspect(body: InspectRequest) -> dict[str, Any]:
-        service.check_model(body.model)
+        loaded = service.loaded_as(body.model)
         grammar = await service.compile("grammar", body.grammar) if body.grammar else None
         return await service.worker.call(
             lambda: token_report(
-                service.loaded,
+                loaded,
                 body.ids,
                 body.position,
                 prompt_length=body.prompt_length,

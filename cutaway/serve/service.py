@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import nn
 
 from cutaway.core.errors import CutawayError, near_matches
 from cutaway.decode.grammar import Constraint, Grammar, GrammarCompiler
@@ -34,11 +36,12 @@ class Service:
     loaded: Loaded
     index: Index | None = None
     embedder: Embedder | None = None
+    adapters: Mapping[str, nn.Module] = field(default_factory=dict)
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.embedder = self.embedder or (self.index.embedder if self.index else None)
-        self.engine = Engine(self.loaded, self.config.engine)
+        self.engine = Engine(self.loaded, self.config.engine, adapted=self.adapters)
         self.worker = Worker(self.engine, self.config.max_waiting, self.metrics.count)
         self.metrics.watch(lambda: self.worker.load, self.engine.cache_size)
         self.tokenizer = self.loaded.tokenizer
@@ -47,10 +50,20 @@ class Service:
         self._compiling = asyncio.Semaphore(1)
 
     def check_model(self, name: str | None, served: str | None = None) -> None:
-        """Refuse a request for a model that is not served; None asks for whatever is."""
-        served = served or self.loaded.name
-        if name is not None and name != served:
-            raise Missing(f"no such model: {name!r} ({near_matches(name, [served])})", "model", "model_not_found")
+        """Refuse a request for a model that is not served; None asks for whatever is.
+
+        Args:
+            served: the only one that will do; by default the model, or one of its adapters.
+        """
+        known = [served] if served else [self.loaded.name, *self.adapters]
+        if name is not None and name not in known:
+            raise Missing(f"no such model: {name!r} ({near_matches(name, known)})", "model", "model_not_found")
+
+    def loaded_as(self, name: str | None) -> Loaded:
+        """The model of this name, with its adapter if it is one's."""
+        self.check_model(name)
+        adapted = self.adapters.get(name or "")
+        return replace(self.loaded, model=adapted) if adapted is not None else self.loaded
 
     async def compile(self, field: str, constraint: Constraint) -> Grammar:
         """Compile what a reply must be: on another thread than the engine's, one at a time.
@@ -87,6 +100,7 @@ class Service:
             CutawayError: a field of the body that cannot be, by its name.
         """
         given = {"n": body.n, "stop": body.stops, "cache_salt": body.cache_salt, **settings}
+        given["adapter"] = body.model if body.model in self.adapters else ""
         check_limits(self.config, body, len(prompts), given.get("max_tokens"))
         sampling, requests = body.sampling(defaults), list[Request]()
         for prompt in prompts:
@@ -126,7 +140,8 @@ class Replies:
 
     def __init__(self, service: Service, requests: Sequence[Request], submission: "Submission | Said"):
         self._service, self.requests, self.submission = service, requests, submission
-        self.model = service.loaded.name
+        self.model = requests[0].adapter or service.loaded.name
+        service.metrics.model_requests.labels(self.model).inc()
         self.prompt_tokens = sum(len(request.prompt_ids) for request in requests)
         service.metrics.tokens.labels("prompt").inc(self.prompt_tokens)
         self.outputs: list[list[Output]] = [[] for request in requests for _ in range(request.n)]

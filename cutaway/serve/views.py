@@ -1,13 +1,11 @@
 """`POST /v1/inspect/views`: the whole model on a text, or on parts where it reads such, in the ways of `lens.views`."""
 
 import asyncio
-import copy
 from dataclasses import replace
 
 import torch
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
-from torch import nn
 
 from cutaway.core.errors import BusyError, DataError, RequestError, near_matches
 from cutaway.data.audio import duration
@@ -17,6 +15,7 @@ from cutaway.lens.layers import Input, ids_of
 from cutaway.lens.views import VIEWS
 from cutaway.models.load import Loaded
 from cutaway.models.omni import Omni
+from cutaway.models.twin import twin_of
 from cutaway.nn.media import MediaConfig
 from cutaway.quant.tensor import dequantise
 from cutaway.serve.protocol import ViewRequest
@@ -29,30 +28,18 @@ def view_routes(service: Service) -> APIRouter:
 
     @router.post("/v1/inspect/views")
     async def views(body: ViewRequest) -> Response:
-        service.check_model(body.model)
         if body.what not in VIEWS:
             raise RequestError("no such view", field="what", value=body.what, hint=near_matches(body.what, VIEWS))
         if looking.locked():
             raise BusyError("another view is being computed; try again shortly")
+        loaded = service.loaded_as(body.model)
         async with looking:
-            twin = await service.worker.call(lambda: twin_of(service.loaded.model))
-            found = await asyncio.to_thread(
-                _look, replace(service.loaded, model=twin), body, service.config.max_view_tokens
-            )
+            # Some views take half a minute: on the engine's thread, and on its model, every reply would wait for them.
+            twin = await service.worker.call(lambda: twin_of(loaded.model))
+            found = await asyncio.to_thread(_look, replace(loaded, model=twin), body, service.config.max_view_tokens)
         return Response(found, media_type="application/json")
 
     return router
-
-
-def twin_of(model: nn.Module) -> nn.Module:
-    """A model with modules and parameters of its own on the same memory.
-
-    Hooks and `requires_grad` of the twin are not those of the model, so it can be looked at while the model serves. Some
-    views take half a minute and more (singular values of everything): on the engine's thread every reply would wait for them.
-    """
-    shared: dict[int, object] = {id(weight): nn.Parameter(weight.detach(), False) for weight in model.parameters()}
-    shared |= {id(buffer): buffer for buffer in model.buffers()}
-    return copy.deepcopy(model, shared)
 
 
 def _look(loaded: Loaded, body: ViewRequest, most: int) -> bytes:

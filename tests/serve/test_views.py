@@ -16,10 +16,10 @@ from cutaway.lens.inputs import read_parts
 from cutaway.lens.views import VIEWS
 from cutaway.models.families import make_model
 from cutaway.models.load import Loaded
+from cutaway.models.twin import twin_of
 from cutaway.serve import views
 from cutaway.serve.app import create_app
 from cutaway.serve.config import ServeConfig
-from cutaway.serve.views import twin_of
 
 ROUTE, TEXT = "/v1/inspect/views", "abc abd"
 
