@@ -1,4 +1,4 @@
-"""cutaway serve MODEL [--index FOLDER] [--labs FOLDER] [--adapter FOLDER] [--extend yarn=4] [--port N] [key=value …]
+"""cutaway serve MODEL [--index FOLDER] [--labs FOLDER] [--adapter [NAME=]FOLDER] [--extend yarn=4] [--port N] [key=value …]
 
 Serve a model over the OpenAI API, with the page at /.
 """
@@ -20,7 +20,13 @@ def main(
         Path | None, typer.Option(help="Folder made by `cutaway index`: answers come with citations.")
     ] = None,
     labs: Annotated[Path | None, typer.Option(help="Folder made by `cutaway labs run`, for the gallery.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder with a LoRA adapter in PEFT's format.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FOLDER",
+            help="A LoRA adapter in PEFT's format. With a name it is served beside the model, under that; may be repeated.",
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="8000 by default; 0: any free one.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="CUTAWAY_API_KEY", help="What every request must show.")] = None,
@@ -37,6 +43,7 @@ def main(
     from cutaway.models.packaged import SENTENCE_ENCODER, packaged_path
     from cutaway.retrieve.embed import Embedder
     from cutaway.retrieve.index import Index
+    from cutaway.serve.adapters import load_adapters
     from cutaway.serve.app import create_app
     from cutaway.serve.config import read_settings
     from cutaway.serve.run import run
@@ -46,10 +53,7 @@ def main(
         raise ConfigError("no such folder", field="labs", value=str(resolved.labs))
     opened = Index.existing(index) if index else None
     loaded = load(model, dtype=dtype, device=device, extend=extend)
-    if adapter:
-        from cutaway.adapt.peft_files import load_adapter
-
-        load_adapter(loaded.model, adapter)
+    adapters = load_adapters(loaded, adapter or [])
     embedder = Embedder() if opened is None and packaged_path(SENTENCE_ENCODER) else None
 
     def ready(url: str) -> None:
@@ -58,4 +62,4 @@ def main(
         typer.echo(f"  page    {url}/")
         typer.echo(f'  client  openai.OpenAI(base_url="{url}/v1", api_key="{key}")')
 
-    run(create_app(resolved, loaded, opened, embedder), resolved, ready)
+    run(create_app(resolved, loaded, opened, embedder, adapters), resolved, ready)

@@ -11,22 +11,25 @@ from cutaway.models.load import Loaded
 from cutaway.models.twin import twin_of
 
 
-def load_adapters(loaded: Loaded, named: Sequence[str]) -> dict[str, nn.Module]:
+def load_adapters(loaded: Loaded, given: Sequence[str]) -> dict[str, nn.Module]:
     """Models by name, on the same weights, each with one adapter.
 
     Args:
-        named: `name=folder` each.
+        loaded: one without a name is put on this model itself.
+        given: `name=folder` or `folder` each.
 
     Raises:
-        ConfigError: not of that form, or a name that is taken. CheckpointError: an adapter that does not fit.
+        ConfigError: a name that is taken, or two without one. CheckpointError: an adapter that does not fit.
     """
     found: dict[str, nn.Module] = {}
-    for one in named:
-        name, _, folder = one.partition("=")
-        if not name or not folder:
-            raise ConfigError("must be NAME=FOLDER", field="adapter", value=one)
-        if name in (loaded.name, *found):
-            raise ConfigError("two models would have this name", field="adapter", value=name)
+    own = [one for one in given if "=" not in one]
+    if len(own) > 1 or (own and len(given) > 1):
+        raise ConfigError("all of several need names: NAME=FOLDER", field="adapter", value=own[-1])
+    for folder in own:
+        load_adapter(loaded.model, Path(folder))
+    for name, _, folder in (one.partition("=") for one in given if "=" in one):
+        if name in ("", loaded.name, *found):
+            raise ConfigError("is no name for another model", field="adapter", value=name)
         found[name] = twin_of(loaded.model)
         load_adapter(found[name], Path(folder))
         found[name].eval()

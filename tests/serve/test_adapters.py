@@ -109,7 +109,7 @@ def test_chat_and_inspection_know_them(client):
     assert other["probability"] != report["probability"]
 
 
-@pytest.mark.parametrize("named", [["red"], ["=x"], ["tiny={red}"], ["a={red}", "a={red}"]])
+@pytest.mark.parametrize("named", [["x", "y"], ["{red}", "a={red}"], ["=x"], ["tiny={red}"], ["a={red}", "a={red}"]])
 def test_names_that_cannot_be(loaded, folders, named):
     with pytest.raises(ConfigError, match="adapter"):
         load_adapters(loaded, [one.format(**folders) for one in named])
