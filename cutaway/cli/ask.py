@@ -20,11 +20,12 @@ def main(
     """Answer from the documents, and say which passage each sentence rests on."""
     from json import dumps
 
+    from cutaway.infer.native_decoder import serving_dtype
     from cutaway.models.load import load
     from cutaway.models.packaged import CHAT_MODEL
     from cutaway.retrieve.answer import answer, generator
     from cutaway.retrieve.index import Index
 
-    opened = Index.existing(index)
-    result = answer(question, opened, generator(load(model or CHAT_MODEL)))
+    opened, spec = Index.existing(index), model or CHAT_MODEL
+    result = answer(question, opened, generator(load(spec, dtype=serving_dtype(spec))))
     typer.echo(dumps(result.json(), ensure_ascii=False) if json else result.printed())

@@ -33,11 +33,13 @@ def main(
     from cutaway.infer.engine import gather
     from cutaway.infer.generate import GenerateConfig, prompt_ids, stream
     from cutaway.infer.generate import beams as beam_search
+    from cutaway.infer.native_decoder import serving_dtype
     from cutaway.models.load import load
 
     flags = [*(["chat=true"] if chat else []), *([f"beam.width={beams}"] if beams is not None else [])]
     resolved = load_config(GenerateConfig, config, [*flags, *(settings or [])])
-    loaded = load(model, dtype=resolved.dtype, device=resolved.device, extend=extend)
+    dtype = serving_dtype(model, resolved.dtype, resolved.device)
+    loaded = load(model, dtype=dtype, device=resolved.device, extend=extend)
     ids = prompt_ids(loaded.tokenizer, prompt, resolved)
     started = monotonic()
     if resolved.beam:

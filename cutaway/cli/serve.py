@@ -34,11 +34,14 @@ def main(
     extend: Annotated[
         str | None, typer.Option(help="A longer context than the trained one: yarn=4, ntk=2, sinks=8 …")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16; stored: the blocks of a .gguf file.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Serve a model over the OpenAI API, with the page at /."""
     from cutaway.core.errors import ConfigError
+    from cutaway.infer.native_decoder import serving_dtype
     from cutaway.models.load import load
     from cutaway.models.packaged import SENTENCE_ENCODER, packaged_path
     from cutaway.retrieve.embed import Embedder
@@ -52,7 +55,7 @@ def main(
     if resolved.labs and not resolved.labs.is_dir():
         raise ConfigError("no such folder", field="labs", value=str(resolved.labs))
     opened = Index.existing(index) if index else None
-    loaded = load(model, dtype=dtype, device=device, extend=extend)
+    loaded = load(model, dtype=serving_dtype(model, dtype, device), device=device, extend=extend)
     adapters = load_adapters(loaded, adapter or [])
     embedder = Embedder() if opened is None and packaged_path(SENTENCE_ENCODER) else None
 

@@ -42,6 +42,7 @@ def main(
     from cutaway.core.files import cache_dir, resource, write_text
     from cutaway.core.progress import step
     from cutaway.evaluate.documents import evaluate_documents
+    from cutaway.infer.native_decoder import serving_dtype
     from cutaway.models.load import find, load
     from cutaway.models.packaged import CHAT_MODEL
     from cutaway.retrieve.answer import answer, generator
@@ -80,7 +81,7 @@ def main(
     if adapt is not None:
         spec = str(source := _adapt(adapt, spec, source, place, own["finetune"]))
     with step(f"loading {spec}"):
-        loaded = load(spec)
+        loaded = load(spec, dtype=serving_dtype(spec))
         generate = generator(loaded)
 
     if once is not None:

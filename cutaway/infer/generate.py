@@ -23,7 +23,7 @@ class GenerateConfig(Config):
     stop: tuple[str, ...] = Field((), description="strings that end the text")
     sampling: Sampling = Sampling()
     beam: Beam | None = Field(None, description="beam search in place of sampling")
-    dtype: str = Field("auto", description="auto, float32, bfloat16 or float16")
+    dtype: str = Field("auto", description="auto, float32, bfloat16, float16; stored: the blocks of a .gguf file")
     device: str = Field("auto", description="auto, cpu, cuda …")
 
     @field_validator("stop", mode="before")

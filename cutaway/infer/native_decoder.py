@@ -15,10 +15,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from cutaway.core.device import pick_device
 from cutaway.core.native import native_library
 from cutaway.infer.blocks import BLOCK_SIZE
 from cutaway.infer.runner import Work
 from cutaway.models.llama import Llama
+from cutaway.models.load import STORED, find
 from cutaway.nn.cache import lazy_zeros
 from cutaway.nn.rope import rope_frequencies
 from cutaway.quant import kernels
@@ -153,6 +155,13 @@ class NativeDecoder:
         bias = getattr(module, "bias", None)
         self._kept += [weight.tiles] if bias is None else [weight.tiles, bias.detach().float().contiguous()]
         return kernels.matrix(weight.tiles, weight.format, weight.shape[0], None if bias is None else self._kept[-1])
+
+
+def serving_dtype(model: str, dtype: str = "auto", device: str = "auto") -> str:
+    """The number format of weights that are only read: the blocks of a `.gguf` file where our kernels multiply with them, if
+    nothing else is asked for."""
+    in_blocks = dtype == "auto" and find(model).suffix == ".gguf" and kernels.available(pick_device(device))
+    return STORED if in_blocks else dtype
 
 
 def block_bytes(model: Llama) -> int:

@@ -8,13 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from cutaway.quant import kernels
 from cutaway.quant.formats import Format
+
+
+def dequantise(model: nn.Module) -> None:
+    """Write quantised weights out, in float32; what was shared stays so."""
+    written: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False, remove_duplicate=False):
+            if isinstance(weight, QuantTensor):
+                setattr(module, name, written.setdefault(id(weight), nn.Parameter(weight.dequantised(), False)))
 
 
 class QuantTensor(Tensor):

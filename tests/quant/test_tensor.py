@@ -7,7 +7,7 @@ from torch import nn
 from cutaway.core import native
 from cutaway.quant import kernels
 from cutaway.quant.formats import FORMATS
-from cutaway.quant.tensor import QuantTensor
+from cutaway.quant.tensor import QuantTensor, dequantise
 from tests.quant.blocks import PLAIN, random_rows
 
 CPU = torch.device("cpu")
@@ -86,3 +86,19 @@ def test_a_change_of_a_header_compiles_anew(tmp_path, monkeypatch):
     for number in (1, 2):
         (tmp_path / "number.h").write_text(f"#define NUMBER {number}")
         assert native.native_library.__wrapped__("one").one() == number
+
+
+def test_weights_are_written_out_where_they_are_and_shared_as_before():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = linear("Q4_K")
+            self.head = nn.Linear(768, 37, bias=False, device="meta")
+            self.head.weight = self.inner.weight
+
+    model = Tied()
+    expected, x = model.inner.weight.dequantised(), torch.randn(3, 768)
+    dequantise(model)
+    assert model.head.weight is model.inner.weight
+    assert type(model.head.weight) is nn.Parameter
+    assert torch.equal(model.head(x), x @ expected.T)

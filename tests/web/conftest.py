@@ -46,7 +46,7 @@ class Server:
         end = time.monotonic() + 120
         while True:
             try:
-                urllib.request.urlopen(server.url + "health/live", timeout=5).close()
+                urllib.request.urlopen(server.url + "health", timeout=5).close()
                 return server
             except OSError:
                 assert server.process.poll() is None, f"the server ended with {server.process.returncode}"
