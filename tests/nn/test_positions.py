@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -47,6 +47,7 @@ def test_buckets_equal_transformers(buckets, max_distance, two_sided):
     assert relative_buckets(offsets, buckets, max_distance, two_sided).equal(expected)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 20), st.integers(1, 100), st.booleans())
 def test_buckets_widen_with_distance(half, further, two_sided):
     buckets, max_distance = 2 * half, 2 * half + further
