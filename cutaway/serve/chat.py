@@ -60,7 +60,7 @@ async def _grammar(service: Service, body: ChatRequest, use: ToolUse) -> Grammar
     if not constraint:
         return await service.grammar_of(body)
     if constraint_of(body):
-        raise RequestError("does not go with calls that must be made", field=constraint_of(body)[0])  # type: ignore[index]
+        raise RequestError("does not go with calls that follow schemas", field=constraint_of(body)[0])  # type: ignore[index]
     try:
         return await service.compile("tools", constraint)
     except RequestError:

@@ -66,26 +66,38 @@ class ToolUse:
         return [{"role": "system", "content": f"{system}\n\n{self._description()}".strip()}, *plain]
 
     def constraint(self) -> Constraint | None:
-        """What the reply must be when it has to call something."""
-        if not self.forced:
+        """What the reply must be: when it has to call something, or where a strict function may be called."""
+        if not self._constrained:
             return None
-        rules = [f'start: call ("\\n" call)~0..{_MOST_CALLS - 1}' if self._many else "start: call"]
-        rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(self.forced))))
         newline = "\n" if self.form.opening else ""
-        for number, tool in enumerate(self.forced):
-            head = f'{self.form.opening}{newline}{{"name": {json.dumps(tool.function.name)}, "{self.form.key}": '
+        if self.forced:
+            opening = f"{self.form.opening}{newline}"
+            rules = [f'start: call ("\\n" call)~0..{_MOST_CALLS - 1}' if self._many else "start: call"]
+        else:  # any text; after an opening, a call
+            opening = newline
+            rules = ["start: (opening call)* TEXT", "TEXT: /(.|\\n)*/"]
+            rules.append(f"opening[lazy]: TEXT {json.dumps(self.form.opening)}")
+        rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(self._constrained))))
+        for number, tool in enumerate(self._constrained):
+            head = f'{opening}{{"name": {json.dumps(tool.function.name)}, "{self.form.key}": '
             tail = f"}}{newline}{self.form.closing}"
             rules.append(f"call_{number}: {json.dumps(head)} arguments_{number} {json.dumps(tail)}")
             rules.append(f"arguments_{number}: {json_rule(_object(tool))}")
         return Constraint(kind="lark", source="\n".join(rules))
 
     def parts(self) -> list[tuple[str, Constraint]]:
-        """The schema of each forced function by the name of its field, to find the one that is refused."""
+        """The schema of each constrained function by the name of its field, to find the one that is refused."""
         return [
             (f"tools.{number}.function.parameters", Constraint(kind="json_schema", source=json.dumps(_object(tool))))
             for number, tool in enumerate(self.tools)
-            if tool in self.forced
+            if tool in self._constrained
         ]
+
+    @property
+    def _constrained(self) -> Sequence[Tool]:
+        """The functions whose calls follow their schemas."""
+        strict = self.form is HERMES and any(tool.function.strict for tool in self.tools)
+        return self.forced or (self.tools if strict else ())
 
     def _description(self) -> str:
         lines = "\n".join(json.dumps(_described(tool), ensure_ascii=False) for tool in self.tools)

@@ -100,7 +100,7 @@ def test_calls(client):
         {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments},
         {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"},
     ]
-    again = client.responses.create(model="tiny", input=conversation, tools=[TOOL], max_output_tokens=3)
+    again = client.responses.create(model="tiny", input=conversation, tools=[TOOL], max_output_tokens=3, temperature=0)
     assert again.usage.output_tokens == 3
 
 

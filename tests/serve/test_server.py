@@ -222,7 +222,8 @@ class TestLog:
     @pytest.mark.parametrize("stream", [False, True])
     def test_a_line_tells_what_happened_and_not_what_was_written(self, http, caplog, eventually, stream):
         caplog.set_level("INFO", "cutaway.requests")
-        body = {**SHORT, "n": 2, "stream": stream, "messages": [{"role": "user", "content": "my secret"}]}
+        messages = [{"role": "user", "content": "my secret"}]
+        body = {**LONG, "n": 2, "max_tokens": 2, "stream": stream, "messages": messages}
         answer = http.post(CHAT, json=body, headers={"X-Request-Id": "r-1"})
         assert answer.headers["X-Request-Id"] == "r-1"
         eventually(lambda: len(self.lines(caplog)) == 1)

@@ -150,3 +150,20 @@ def test_hostile_schemas_change_nothing_for_others(client):
         assert {other.result() for other in others} == {alone}
         assert set(attacks) <= {"length", "stop", "400", "429"}
     assert time.monotonic() - started < 120, "bounded, on a machine however slow"
+
+
+def test_constrained_and_other_requests_are_the_same_alone_and_in_a_crowd(client):
+    ask = {**ASK, "seed": 7, "temperature": 0.9, "max_tokens": 30}
+    kinds = [
+        {"n": 3},
+        {"response_format": as_format(SCHEMA), "n": 2},
+        {"extra_body": {"guided_regex": "[a-z]{3,9}(-[0-9]+){1,3}"}},
+        {"logit_bias": {"70": 5}, "stop": ["x"], "top_p": 0.8},
+    ]
+
+    def texts(kind: dict) -> list[str]:
+        return [choice.message.content for choice in client.chat.completions.create(**ask, **kind).choices]
+
+    alone = [texts(kind) for kind in kinds]
+    with ThreadPoolExecutor(len(kinds)) as pool:
+        assert list(pool.map(texts, kinds)) == alone

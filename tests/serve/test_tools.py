@@ -6,6 +6,8 @@ import json
 import pytest
 import torch
 
+from cutaway.decode.grammar import GrammarCompiler
+from cutaway.decode.processors import History
 from cutaway.models.llama import Llama
 from cutaway.serve.app import create_app
 from cutaway.serve.config import ServeConfig
@@ -117,6 +119,27 @@ def test_several_calls(client):
     assert max(counts) > 1
 
 
+def test_strict_functions_are_called_by_their_schemas_if_at_all(loaded):
+    strict = [{**one, "function": {**one["function"], "strict": True}} for one in TOOLS]
+    constraint = ToolUse(ChatRequest(model="m", messages=CALLED, tools=strict), "").constraint()
+    assert ToolUse(ChatRequest(model="m", messages=CALLED, tools=TOOLS), "").constraint() is None
+    mask = GrammarCompiler(loaded.tokenizer).compile(constraint).start()
+
+    def allowed(text: str) -> set[str]:
+        found = mask(torch.zeros(loaded.tokenizer.vocab_size), History([], loaded.tokenizer.encode(text)))
+        return {loaded.tokenizer.token_text(id) for id in found.isfinite().nonzero().flatten().tolist()}
+
+    assert {"a", "<", "\n", "<|im_end|>"} <= allowed("")
+    assert {"a", "<", "\n", "<|im_end|>"} <= allowed("Hi <tool")
+    assert allowed("Hi <tool_call>") == {"\n"}
+    call = '<tool_call>\n{"name": "'
+    assert allowed(f"Hi {call}") == {"w", "n"}
+    assert allowed(f'Hi {call}weather", "arguments": {{"city": "') == {"R", "O"}
+    ended = f'Hi {call}now", "arguments": {{}}}}\n</tool_call>'
+    assert {"a", "<", "<|im_end|>"} <= allowed(ended)
+    assert allowed(f"{ended} and <tool_call>") == {"\n"}
+
+
 def test_auto_and_none(client):
     for choice in ("auto", "none"):
         reply = client.chat.completions.create(**ASK, tool_choice=choice, max_tokens=5, temperature=0)
@@ -143,7 +166,7 @@ CALLED = [
 
 
 def test_a_conversation_with_calls_goes_on(client):
-    reply = client.chat.completions.create(model="tiny", messages=CALLED, tools=TOOLS, max_tokens=3)
+    reply = client.chat.completions.create(model="tiny", messages=CALLED, tools=TOOLS, max_tokens=3, temperature=0)
     assert reply.usage.completion_tokens == 3
 
 
