@@ -22,7 +22,7 @@ from cutaway.decode.processors import History
 
 _MAX_DEPTH = 64  # of a schema
 _KEPT = 32  # compiled grammars
-# A step of mask computation takes 50 ms at the most with these (measured on the hostile grammars of tests/decode).
+# With these, the slowest step of any hostile grammar that we tried took 54 ms (49,152 tokens, one core); ordinary ones take 0.1.
 _LIMITS = {
     "initial_lexer_fuel": 500_000,
     "step_lexer_fuel": 100_000,
