@@ -44,7 +44,7 @@ def test_parts_are_joined_as_the_server_joins_them():
 
     parts = u([{"type": "text", "text": "one "}, {"type": "text", "text": ""}, {"type": "text", "text": "two"}])
     found = shape(Record({"messages": [parts]}, "f:1"))
-    assert found.messages == [Message.model_validate(parts).plain()]
+    assert found.messages == [{"role": "user", "content": Message.model_validate(parts).text}]
 
 
 @pytest.mark.parametrize("value", ["a text", {"text": "a text", "id": 3}])
