@@ -52,10 +52,7 @@ class _Model(ctypes.Structure):
 
 class _Step(ctypes.Structure):
     _fields_: ClassVar = [
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("ids", "positions", "rows", "tables", "wanted", "logits", "stream", "queries")
-        ),
+        *((name, ctypes.c_void_p) for name in ("ids", "positions", "rows", "tables", "wanted", "logits")),
         *((name, ctypes.c_int32) for name in ("tokens", "wanted_count", "blocks_per_row", "threads")),
     ]
 
@@ -96,6 +93,7 @@ class NativeDecoder:
         )
         library = native_library("decoder")
         assert library is not None, "ask `suits` first"
+        assert library.decoder_block() == BLOCK_SIZE
         self._step = library.decoder_step
 
     def run(self, work: Sequence[Work]) -> Tensor:
@@ -112,8 +110,6 @@ class NativeDecoder:
         step = _Step(
             *(values.data_ptr() for values in inputs),
             logits.data_ptr(),
-            None,
-            None,
             len(ids),
             len(wanted),
             longest,

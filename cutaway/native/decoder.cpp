@@ -36,7 +36,6 @@ struct Step {
     const int32_t* tables;                  // the blocks of each sequence, in order
     const int32_t* wanted;                  // tokens whose logits are asked for
     float* logits;                          // wanted × vocabulary
-    float *stream, *queries;                // where they are looked at: layers + 1 × tokens × D, layers × tokens × H K
     int32_t tokens, wanted_count, blocks_per_row, threads;
 };
 
@@ -152,6 +151,8 @@ void join(const float* parts, int count, long from_part, int K, float* out) {
 
 extern "C" {
 
+int decoder_block() { return BLOCK; }
+
 void decoder_step(const Model* model_at, const Step* step_at) {
     const Model& model = *model_at;
     const Step& step = *step_at;
@@ -168,11 +169,6 @@ void decoder_step(const Model* model_at, const Step* step_at) {
         const Share mine(N, thread, threads);
         std::vector<float> row(std::max(D, HK)), space;
 
-        auto look = [&](int layer) {
-            if (step.stream)
-                std::copy(&x[mine.begin * (long)D], &x[mine.begin * (long)D] + (mine.end - mine.begin) * (long)D,
-                          step.stream + (layer * (long)N + mine.begin) * D);
-        };
         auto read_normalised = [&](const float* weight) {
             for (int n = mine.begin; n < mine.end; n++) {
                 normalise(&x[n * (long)D], weight, D, model.eps, row.data());
@@ -187,7 +183,6 @@ void decoder_step(const Model* model_at, const Step* step_at) {
         for (int n = mine.begin; n < mine.end; n++) weights_of_row(model.embedding, step.ids[n], &x[n * (long)D]);
         for (int number = 0; number < model.layer_count; number++) {
             const Layer& layer = model.layers[number];
-            look(number);
             read_normalised(layer.attention_norm);
 #pragma omp barrier
             float* const to[] = {q.data(), k.data(), v.data()};
@@ -204,7 +199,6 @@ void decoder_step(const Model* model_at, const Step* step_at) {
                     if (layer.q_norm) normalise(head, layer.q_norm, K, model.eps, head);
                     rotate(head, cosines, sines, K);
                 }
-                if (step.queries) std::copy(&q[n * (long)HK], &q[n * (long)HK] + HK, step.queries + (number * (long)N + n) * HK);
                 const float scale = 1.0f / std::sqrt((float)K);
                 for (int i = 0; i < HK; i++) q[n * (long)HK + i] *= scale;
                 for (int g = 0; g < model.G; g++) {
@@ -260,7 +254,6 @@ void decoder_step(const Model* model_at, const Step* step_at) {
             products({&layer.down}, hidden, N, thread, threads, add);
 #pragma omp barrier
         }
-        look(model.layer_count);
         const Share ends(step.wanted_count, thread, threads);
         for (int i = ends.begin; i < ends.end; i++) {
             normalise(&x[step.wanted[i] * (long)D], model.final_norm, D, model.eps, row.data());

@@ -128,7 +128,7 @@ struct Q6_K {  // two more bits: two of a byte belong to quad j, and the next by
         }
     }
     static Floats scale(const uint8_t* w, int g, int s) {
-        return load_half((const half*)(w + parts + 256)) * load_signed_bytes((const int8_t*)w + parts + 32 * g + 16 * s);
+        return load_half((const half*)(w + parts + 256)) * load_bytes((const int8_t*)w + parts + 32 * g + 16 * s);
     }
     static Floats offset(const uint8_t* w, int g, int s) { return scale(w, g, s) * -32.0f; }
 };

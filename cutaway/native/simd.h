@@ -82,24 +82,10 @@ inline Floats load_half(const half* p) {
 #endif
 }
 
-inline Floats load_bytes(const uint8_t* p) {
-#if defined(__AVX512F__)
-    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
-#else
-    float v[LANES];
-    for (int i = 0; i < LANES; i++) v[i] = p[i];
-    return load<Floats>(v);
-#endif
-}
-
-inline Floats load_signed_bytes(const int8_t* p) {
-#if defined(__AVX512F__)
-    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
-#else
-    float v[LANES];
-    for (int i = 0; i < LANES; i++) v[i] = p[i];
-    return load<Floats>(v);
-#endif
+template <class Byte>
+inline Floats load_bytes(const Byte* p) {  // 16 whole numbers, signed or not
+    typedef Byte Row __attribute__((vector_size(LANES)));
+    return as_floats(__builtin_convertvector(load<Row>(p), Ints));
 }
 
 inline float sum(Floats x) {

@@ -57,11 +57,6 @@ class QuantTensor(Tensor):
         """The weights in float32."""
         return self.format.unpack(self.tiles)[: self.shape[0]]
 
-    @property
-    def stored_bytes(self) -> int:
-        """What the tiles take."""
-        return self.tiles.nbytes
-
     def __repr__(self) -> str:  # type: ignore[override]
         return f"QuantTensor({list(self.shape)}, {self.format.name})"
 
