@@ -157,9 +157,7 @@ def apply_experts(x_ND: Tensor, routing: Routing, experts: nn.Module) -> Tensor:
         order, counts_E = torch.cat(parts), [len(part) for part in parts]
     token_of = (order // K).clamp(max=N - 1)
     weights = functional.pad(routing.weights_NK.flatten(), (0, 1)).index_select(0, order).to(x_ND.dtype)
-    x_MD = x_ND.index_select(
-        0, token_of
-    )  # on the CPU the gradient of indexing takes five times as long
+    x_MD = x_ND.index_select(0, token_of)  # on the CPU the gradient of indexing takes five times as long
     y_MD = _each(experts, x_MD, counts_E) if isinstance(experts, nn.ModuleList) else experts(x_MD, counts_E)
     return torch.zeros_like(x_ND).index_add_(0, token_of, y_MD * weights[:, None])
 
